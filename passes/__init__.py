@@ -1,0 +1,55 @@
+"""Graph passes, installed as `qcompiler.passes`: one pass per file, in the order in which they run."""
+
+from qcompiler.ir.passes import Pass
+
+if __name__ != "qcompiler.passes":
+    raise ImportError("import qcompiler.passes; the folder 'passes' of the checkout is not a package of its own")
+
+from .canonical_attention import CanonicalAttention
+from .flatten_tokens import FlattenTokens
+from .fold_constants import FoldConstants
+from .fold_layer_scale import FoldLayerScale
+from .fuse_epilogue import FuseEpilogue
+from .fuse_gelu import FuseGelu
+from .fuse_layer_norm import FuseLayerNorm
+from .fuse_prologue import FusePrologue
+from .linear_to_matmul import LinearToMatmul
+from .lower_attention import LowerAttention
+from .lower_linears import LowerLinears
+from .merge_qkv import MergeQkv
+from .name_layers import NameLayers
+from .pad_tokens import PadTokens
+from .patch_embedding import PatchEmbedding
+from .quantize_attention import QuantizeAttention
+from .quantize_linears import QuantizeLinears
+from .remove_noops import RemoveNoops
+from .resolve_shapes import ResolveShapes
+from .upgrade_opset import UpgradeOpset
+
+# From what an exporter wrote to the canonical float graph.
+CANONICALISE: tuple[type[Pass], ...] = (
+    UpgradeOpset,
+    FoldConstants,
+    ResolveShapes,
+    FoldConstants,  # what depended on shapes that are constants now
+    RemoveNoops,
+    FuseLayerNorm,
+    FuseGelu,
+    LinearToMatmul,
+    PatchEmbedding,
+    PadTokens,
+    CanonicalAttention,
+    MergeQkv,
+    FoldLayerScale,
+    FlattenTokens,
+    RemoveNoops,  # layout operators that the passes above put next to each other
+    NameLayers,
+)
+
+# From the canonical graph to the explicit quantized graph.
+QUANTIZE: tuple[type[Pass], ...] = (QuantizeLinears, QuantizeAttention)
+
+# From the quantized graph to the operators of the runtime.
+LOWER: tuple[type[Pass], ...] = (LowerLinears, LowerAttention, FuseEpilogue, FusePrologue)
+
+__all__ = ["CANONICALISE", "LOWER", "QUANTIZE"]

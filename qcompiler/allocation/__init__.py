@@ -1,0 +1,1 @@
+"""Allocation: which widths and group counts every layer gets under the budgets."""

@@ -1,0 +1,89 @@
+"""What analyses ask of the calibration data, and what one run of it gives them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcompiler.errors import CalibrationDataError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Request:
+    """Statistics wanted of one tensor of the canonical graph.
+
+    Attributes:
+        tensor: Name of the tensor, ``[..., N, C]``.
+        sample: Keep a sample of whole instances.
+        axes: Keep item ranges for these axes (``CHANNELS``, ``ROWS``).
+        moment: Keep the token-weighted second moment.
+        normalize: Sample and ranges are taken of rows divided by their root mean square.
+    """
+
+    tensor: str
+    sample: bool = True
+    axes: tuple[int, ...] = ()
+    moment: bool = False
+    normalize: bool = False
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Answers to requests: for each tensor its named arrays, and how many images they come from."""
+
+    tensors: Mapping[str, Mapping[str, NDArray[np.generic]]]
+    images: int
+    source: Mapping[str, object] = field(default_factory=dict)
+
+    def get(self, tensor: str, name: str) -> NDArray[np.float32]:
+        """One array of one tensor.
+
+        Raises:
+            CalibrationDataError: The statistics (read from a file) do not hold it.
+        """
+        try:
+            return self.tensors[tensor][name].astype(np.float32, copy=False)
+        except KeyError:
+            raise CalibrationDataError(
+                f"the statistics hold no '{name}' of tensor '{tensor}': they were saved for another model; calibrate again"
+            ) from None
+
+    def save(self, path: Path) -> None:
+        """Write the statistics as one ``.npz`` file."""
+        arrays = {f"{tensor}|{name}": value for tensor, held in self.tensors.items() for name, value in held.items()}
+        header = json.dumps({"format": FORMAT, "images": self.images, "source": dict(self.source)})
+        with path.open("wb") as file:  # a file object: numpy would append .npz to another suffix
+            np.savez(file, __header__=np.array(header), **arrays)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, path: Path) -> Statistics:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            CalibrationDataError: No such file, or not a statistics file of this version.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                header = json.loads(str(archive["__header__"]))
+                tensors: dict[str, dict[str, NDArray[np.generic]]] = {}
+                for key in archive.files:
+                    if key != "__header__":
+                        tensor, name = key.rsplit("|", 1)
+                        tensors.setdefault(tensor, {})[name] = archive[key]
+        except (OSError, KeyError, ValueError, BadZipFile) as error:
+            raise CalibrationDataError(
+                f"{path} is not a statistics file of qcompile ({error}); write one with --save-stats"
+            ) from None
+        if header.get("format") != FORMAT:
+            raise CalibrationDataError(
+                f"{path} has statistics format {header.get('format')}, this version reads {FORMAT}; calibrate again"
+            )
+        return cls(tensors, int(header["images"]), header["source"])

@@ -1,0 +1,185 @@
+"""`qcompile MODEL`: from a float model to a quantized one."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+from qcompiler.cli.parser import Parser, add_output_flags, add_preprocessing_flags
+from qcompiler.cli.paths import check_output, default_output, existing_model
+from qcompiler.cli.preprocessing import preprocessing_of
+from qcompiler.cli.terminal import Terminal
+from qcompiler.errors import OptionError
+from qcompiler.options import DEFAULT_BOP_BUDGET, GROUPINGS, METHODS, STAGES, CompileOptions
+from qcompiler.report import text
+from qcompiler.report.values import CompileReport
+
+_DESCRIPTION = """\
+Quantize a float ONNX vision transformer and write an ONNX model whose linear layers and attention run on low-bit
+integers, in ONNX Runtime with or without the operator library.
+
+Other commands:
+  qcompile inspect MODEL                    what each layer of a written model became, from the file alone
+  qcompile eval FLOAT MODEL... --images I   top-1, drop and agreement on labelled images
+  qcompile bench FLOAT MODEL...             latency, interleaved, as a ratio to float
+  qcompile export timm:NAME -o FILE         write a float model with torch (needs the extra 'models')
+"""
+_EXAMPLES = """\
+examples:
+  qcompile vit.onnx --method igq --bop-budget 0.25 --calib images/ --preset half -o vit.igq.onnx
+  qcompile vit.onnx --bits w4a4 --calib calib.npz
+"""
+
+
+def build_parser() -> Parser:
+    """All flags of the command."""
+    default = CompileOptions()
+    parser = Parser("qcompile", _DESCRIPTION, _EXAMPLES)
+    parser.add_argument("model", type=Path, metavar="MODEL", help="float model, an .onnx file; it is never changed")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="where to write (default: <stem>.<method>.onnx beside MODEL)"
+    )
+    method = parser.add_argument_group("quantization")
+    method.add_argument("--method", choices=METHODS, default=default.method, help="default: %(default)s")
+    method.add_argument(
+        "--bop-budget",
+        type=float,
+        metavar="F",
+        help="bit operations of the integer products as a fraction of W8A8 "
+        f"(default: {DEFAULT_BOP_BUDGET:g}, the cost of W4A4; not limited when --bits is given)",
+    )
+    method.add_argument(
+        "--bits", metavar="wXaY", help="widths of weights and activations, e.g. w4a4, instead of the budget's"
+    )
+    method.add_argument(
+        "--overhead-budget",
+        type=float,
+        metavar="F",
+        default=default.overhead_budget,
+        help="bookkeeping of the groups as a fraction of the products: what group counts are bought with "
+        "(default: %(default)s)",
+    )
+    method.add_argument(
+        "--groups",
+        choices=GROUPINGS,
+        default=default.groups,
+        help="scales of channel groups: integer multiples of one base scale, so that a layer is one integer product, "
+        "or exact, one product per group (default: %(default)s)",
+    )
+    method.add_argument(
+        "--first-last-bits",
+        type=int,
+        metavar="N",
+        default=default.first_last_bits,
+        help="width of patch embedding and head (default: %(default)s)",
+    )
+    data = parser.add_argument_group("calibration data")
+    data.add_argument(
+        "--calib",
+        metavar="DATA",
+        help="a folder of images, an .npz with arrays named like the inputs, or module:callable giving an onnxruntime "
+        "CalibrationDataReader (default: <stem>.calib.npz beside MODEL, else synthetic images)",
+    )
+    data.add_argument(
+        "--images", type=int, metavar="N", default=default.images, help="most images to use (default: %(default)s)"
+    )
+    data.add_argument("--save-stats", type=Path, metavar="FILE", help="write the calibration statistics")
+    data.add_argument("--stats", type=Path, metavar="FILE", help="read them instead of running the calibration data")
+    add_preprocessing_flags(parser)
+    work = parser.add_argument_group("compilation")
+    work.add_argument(
+        "--stop-after",
+        choices=STAGES[:-1],
+        default=STAGES[-1],
+        help="write the graph of an earlier stage: the canonical float graph, or the readable quantized one",
+    )
+    work.add_argument("--verify-each", action="store_true", help="check the graph after every pass, not every stage")
+    work.add_argument("--explain", metavar="PASS", help="print what this pass looked at and left alone, and why")
+    work.add_argument(
+        "--threads", type=int, metavar="N", default=default.threads, help="threads of ONNX Runtime, 0 for all cores"
+    )
+    add_output_flags(parser)
+    return parser
+
+
+def run(arguments: argparse.Namespace, terminal: Terminal) -> None:
+    """Compile and report.
+
+    Raises:
+        QcompilerError: Something that the user can fix; nothing was written then.
+    """
+    options = options_of(arguments)
+    preprocessing = preprocessing_of(arguments)
+    model = existing_model(arguments.model)
+    output = arguments.output or default_output(model, options.method)
+    _check_paths(arguments, output)
+    if arguments.explain is not None:
+        _check_pass(arguments.explain)
+
+    from qcompiler import driver  # behind the checks: they need no runtime
+
+    with terminal.progress() as progress:
+        result = driver.compile_model(
+            model, options, arguments.calib, preprocessing=preprocessing, output=output, progress=progress
+        )
+    report = result.report
+    terminal.warn(report.warnings)
+    terminal.result({"model": str(model), "output": str(output), **report.to_dict()})
+    if terminal.verbose:
+        terminal.show(text.pass_table(report.passes), text.stage_table(report.seconds), text.layer_table(report.layers))
+    if arguments.explain is not None:
+        terminal.show(_explanation(report, arguments.explain))
+    terminal.show(text.summary(report, model, output))
+
+
+def options_of(arguments: argparse.Namespace) -> CompileOptions:
+    """The flags as options.
+
+    Raises:
+        OptionError: A value makes no sense.
+    """
+    return CompileOptions(
+        method=arguments.method,
+        bits=arguments.bits,
+        bop_budget=arguments.bop_budget,
+        overhead_budget=arguments.overhead_budget,
+        groups=arguments.groups,
+        first_last_bits=arguments.first_last_bits,
+        images=arguments.images,
+        stop_after=arguments.stop_after,
+        verify_each=arguments.verify_each,
+        threads=arguments.threads,
+        stats=arguments.stats,
+        save_stats=arguments.save_stats,
+    )
+
+
+def _check_paths(arguments: argparse.Namespace, output: Path) -> None:
+    """Nothing that is read is written, and every file to write has a place: known before the minutes of work."""
+    read = [arguments.model, *_paths([arguments.calib, arguments.stats])]
+    check_output(output, "--output", read)
+    if arguments.save_stats is not None:
+        check_output(arguments.save_stats, "--save-stats", [*read, output])
+
+
+def _paths(values: Iterable[str | Path | None]) -> list[Path]:
+    return [Path(value) for value in values if value is not None]
+
+
+def _check_pass(name: str) -> None:
+    from qcompiler.passes import CANONICALISE, LOWER, QUANTIZE
+
+    # The name of a pass is that of its module.
+    known = dict.fromkeys(item.__module__.rpartition(".")[2] for item in (*CANONICALISE, *QUANTIZE, *LOWER))
+    if name not in known:
+        raise OptionError(f"--explain '{name}': no such pass; choose one of {', '.join(known)}")
+
+
+def _explanation(report: CompileReport, name: str) -> text.Table | str:
+    ran = [item for item in report.passes if item.name == name]
+    if not ran:
+        return f"{name}: did not run"
+    if not any(item.refusals for item in ran):
+        return f"{name}: {sum(item.applied for item in ran)} places changed, no refusals"
+    return text.refusal_table(ran, name)

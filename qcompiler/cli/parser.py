@@ -1,0 +1,85 @@
+"""The argument parser, its one-line errors, and the flags that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+import qcompiler
+from qcompiler.errors import OptionError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are errors like every other: one line, exit code 2."""
+
+    def __init__(self, program: str, description: str, epilog: str | None = None) -> None:
+        super().__init__(
+            prog=program,
+            description=description,
+            epilog=epilog,
+            allow_abbrev=False,  # an abbreviation would change its meaning with the next option
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.add_argument("--version", action="version", version=f"qcompile {qcompiler.__version__}")
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the complaint.
+
+        Raises:
+            OptionError: Always.
+        """
+        raise OptionError(f"{message}; see {self.prog} --help")
+
+
+def add_output_flags(parser: Parser) -> None:
+    """``--quiet``, ``--json``, ``--verbose``: how much is printed, and in which form."""
+    group = parser.add_argument_group("output")
+    group.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    group.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
+    group.add_argument("--verbose", action="store_true", help="print more: tables of layers, passes and stages")
+
+
+def add_preprocessing_flags(parser: Parser) -> None:
+    """How image files become the values that the model reads."""
+    group = parser.add_argument_group("preprocessing of image files (resize, centre crop, scale to [0, 1], normalise)")
+    group.add_argument(
+        "--preset",
+        choices=("half", "imagenet", "none"),
+        help="half: mean and std 0.5 (ViT); imagenet: those of ImageNet (DeiT, Swin); none: values stay in [0, 1]",
+    )
+    group.add_argument("--mean", type=numbers, metavar="R,G,B", help="mean of each channel on the scale of [0, 1]")
+    group.add_argument("--std", type=numbers, metavar="R,G,B", help="standard deviation of each channel")
+    group.add_argument("--resize", type=int, metavar="PIXELS", help="length of the short side (default: crop / 0.9)")
+    group.add_argument(
+        "--crop", type=int, metavar="PIXELS", help="side of the centre crop (default: the model's input)"
+    )
+
+
+def add_library_flag(parser: Parser) -> None:
+    """``--without-library``: the second way to run a quantized model."""
+    parser.add_argument(
+        "--without-library",
+        action="store_true",
+        help="run quantized models on their function bodies, as ONNX Runtime does without the operator library",
+    )
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """``0.485,0.456,0.406`` as numbers."""
+    return tuple(float(part) for part in text.split(","))
+
+
+def thread_count(text: str) -> int:
+    """A number of threads, 0 for all cores."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is negative; 0 means all cores")
+    return value
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not positive")
+    return value

@@ -1,0 +1,264 @@
+"""Function bodies of the qcompiler operators: standard ONNX that runs anywhere and says what the native kernels compute.
+
+Every model carries the bodies that it needs. Without the operator library ONNX Runtime runs them; with it the native
+kernel of the same name wins. An int4 weight goes straight into a standard operator: it may not be handed to a nested
+function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+
+import onnx
+from onnx import parser
+
+DOMAIN = "qcompiler"
+VERSION = 1
+OPSET = 21
+_HEAD = f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}, "{DOMAIN}" : {VERSION}]>'
+
+# What each function does is told once, here; the arithmetic is qcompiler.quant.groups.
+_SORT = """
+GroupSort <axis> (X, groups) => (index) {
+  three = Constant <value_ints = [-3]> ()
+  item_axis = Constant <value_int: int = @axis> ()
+  reduced = Sub (three, item_axis)
+  minimum = ReduceMin <keepdims = 1> (X, reduced)
+  maximum = ReduceMax <keepdims = 1> (X, reduced)
+  column_lower = Constant <value_int = 0> ()
+  column_upper = Constant <value_int = 1> ()
+  lower = Gather <axis = 1> (groups, column_lower)
+  upper = Gather <axis = 1> (groups, column_upper)
+  last = Constant <value_ints = [-1]> ()
+  item_minimum = Unsqueeze (minimum, last)
+  item_maximum = Unsqueeze (maximum, last)
+  above = Sub (item_maximum, upper)
+  below = Sub (item_minimum, lower)
+  above_squared = Mul (above, above)
+  below_squared = Mul (below, below)
+  distance = Add (above_squared, below_squared)
+  index = ArgMin <axis = -1, keepdims = 0> (distance)
+}"""
+
+_QUANTIZE = """
+GroupQuantizeLinear <bits> (X, index, groups) => (codes) {
+  column_scale = Constant <value_int = 2> ()
+  column_zero = Constant <value_int = 3> ()
+  scales = Gather <axis = 1> (groups, column_scale)
+  zeros = Gather <axis = 1> (groups, column_zero)
+  inverses = Reciprocal (scales)
+  inverse = Gather (inverses, index)
+  zero_point = Gather (zeros, index)
+  scaled = Mul (X, inverse)
+  rounded = Round (scaled)
+  shifted = Add (rounded, zero_point)
+  width = Constant <value_int: int = @bits> ()
+  exponent = Cast <to = 1> (width)
+  two = Constant <value_float = 2.0> ()
+  one = Constant <value_float = 1.0> ()
+  count = Pow (two, exponent)
+  top = Sub (count, one)
+  bottom = Sub (one, one)
+  clipped = Clip (shifted, bottom, top)
+  codes = Cast <to = 2> (clipped)
+}"""
+
+_DEQUANTIZE = """
+GroupDequantizeLinear (codes, index, groups) => (Y) {
+  operand, outer = qcompiler.GroupOperand (codes, index, groups)
+  Y = Mul (operand, outer)
+}"""
+
+_OPERAND = """
+GroupOperand (codes, index, groups) => (operand, outer) {
+  column_zero = Constant <value_int = 3> ()
+  column_multiplier = Constant <value_int = 4> ()
+  column_outer = Constant <value_int = 5> ()
+  zeros = Gather <axis = 1> (groups, column_zero)
+  multipliers = Gather <axis = 1> (groups, column_multiplier)
+  outers = Gather <axis = 1> (groups, column_outer)
+  zero_point = Gather (zeros, index)
+  multiplier = Gather (multipliers, index)
+  outer = Gather (outers, index)
+  q = Cast <to = 1> (codes)
+  centred = Sub (q, zero_point)
+  operand = Mul (centred, multiplier)
+}"""
+
+_ROW_NORM = """
+RowNorm <normalize> (X) => (normalized, norm) {
+  last = Constant <value_ints = [-1]> ()
+  squares = Mul (X, X)
+  mean_square = ReduceMean <keepdims = 1> (squares, last)
+  root = Sqrt (mean_square)
+  zero = Constant <value_float = 0.0> ()
+  one = Constant <value_float = 1.0> ()
+  positive = Greater (root, zero)
+  flag = Constant <value_int: int = @normalize> ()
+  wanted = Cast <to = 9> (flag)
+  applies = And (positive, wanted)
+  norm = Where (applies, root, one)
+  inverse = Reciprocal (norm)
+  normalized = Mul (X, inverse)
+}"""
+
+_LINEAR_OPERAND = """
+GroupLinearOperand <bits, axis, normalize> (X, groups) => (operand, row_outer) {
+  normalized, norm = qcompiler.RowNorm <normalize: int = @normalize> (X)
+  index = qcompiler.GroupSort <axis: int = @axis> (normalized, groups)
+  codes = qcompiler.GroupQuantizeLinear <bits: int = @bits> (normalized, index, groups)
+  operand, outer = qcompiler.GroupOperand (codes, index, groups)
+  last = Constant <value_ints = [-1]> ()
+  widest = ReduceMax <keepdims = 1> (outer, last)
+  row_outer = Mul (widest, norm)
+}"""
+
+_LINEAR_ATTRIBUTES = "bits, axis, segments, normalize"
+_LINEAR_CALL = "<bits: int = @bits, axis: int = @axis, normalize: int = @normalize>"
+
+
+def _linear(name: str, *, layer_norm: bool = False, gelu: bool = False, residual: bool = False) -> str:
+    inputs = ["X", *(["gamma", "beta"] if layer_norm else []), "W", "w_scale", "groups", "bias"]
+    inputs += ["residual"] if residual else []
+    attributes = _LINEAR_ATTRIBUTES + (", epsilon" if layer_norm else "") + (", approximate" if gelu else "")
+    x = "X"
+    lines = []
+    if layer_norm:
+        lines.append("input = LayerNormalization <axis = -1, epsilon: float = @epsilon> (X, gamma, beta)")
+        x = "input"
+    result = "biased" if gelu or residual else "Y"
+    lines += [
+        f"operand, row_outer = qcompiler.GroupLinearOperand {_LINEAR_CALL} ({x}, groups)",
+        "weight = Cast <to = 1> (W)",
+        "accumulator = MatMul (operand, weight)",
+        "rescaled = Mul (accumulator, row_outer)",
+        "scaled = Mul (rescaled, w_scale)",
+        f"{result} = Add (scaled, bias)",
+    ]
+    if gelu:
+        lines.append("Y = Gelu <approximate: string = @approximate> (biased)")
+    if residual:
+        lines.append("Y = Add (biased, residual)")
+    body = "\n  ".join(lines)
+    return f"\n{name} <{attributes}> ({', '.join(inputs)}) => (Y) {{\n  {body}\n}}"
+
+
+_ATTENTION_OPERAND = """
+GroupAttentionOperand <bits, axis> (X, groups) => (operand, outer) {
+  index = qcompiler.GroupSort <axis: int = @axis> (X, groups)
+  codes = qcompiler.GroupQuantizeLinear <bits: int = @bits> (X, index, groups)
+  unbounded, outer = qcompiler.GroupOperand (codes, index, groups)
+  bottom = Constant <value_float = -127.0> ()
+  top = Constant <value_float = 127.0> ()
+  operand = Clip (unbounded, bottom, top)
+}"""
+
+_PROBABILITY_OPERAND = """
+GroupProbabilityOperand (P, groups, levels) => (operand, outer) {
+  index = qcompiler.GroupSort <axis = -2> (P, groups)
+  column_scale = Constant <value_int = 2> ()
+  column_outer = Constant <value_int = 5> ()
+  scales = Gather <axis = 1> (groups, column_scale)
+  outers = Gather <axis = 1> (groups, column_outer)
+  inverses = Reciprocal (scales)
+  inverse = Gather (inverses, index)
+  outer = Gather (outers, index)
+  scaled = Mul (P, inverse)
+  rounded = Round (scaled)
+  count = Size (levels)
+  count_float = Cast <to = 1> (count)
+  one = Constant <value_float = 1.0> ()
+  top = Sub (count_float, one)
+  bottom = Sub (one, one)
+  clipped = Clip (rounded, bottom, top)
+  level = Cast <to = 7> (clipped)
+  code = Gather (levels, level)
+  operand = Cast <to = 1> (code)
+}"""
+
+
+def _attention(name: str, *, bias: bool) -> str:
+    inputs = "QKV, q_groups, k_groups, v_groups, p_groups, levels" + (", bias" if bias else "")
+    masked = """
+  bias_shape = Shape <start = 0, end = 1> (bias)
+  inner_shape = Shape <start = 1> (scores)
+  free = Constant <value_ints = [-1]> ()
+  window_shape = Concat <axis = 0> (free, bias_shape, inner_shape)
+  windows = Reshape (scores, window_shape)
+  biased = Add (windows, bias)
+  score_shape = Shape (scores)
+  masked = Reshape (biased, score_shape)"""
+    return f"""
+{name} <num_heads, scale, bits> ({inputs}) => (Y) {{
+  q3, k3, v3 = Split <axis = -1, num_outputs = 3> (QKV)
+  heads = Constant <value_int: int = @num_heads> ()
+  keep = Constant <value_ints = [0, 0]> ()
+  rest = Constant <value_ints = [-1]> ()
+  first = Constant <value_ints = [0]> ()
+  heads_vector = Unsqueeze (heads, first)
+  head_shape = Concat <axis = 0> (keep, heads_vector, rest)
+  q4 = Reshape (q3, head_shape)
+  k4 = Reshape (k3, head_shape)
+  v4 = Reshape (v3, head_shape)
+  q = Transpose <perm = [0, 2, 1, 3]> (q4)
+  k = Transpose <perm = [0, 2, 1, 3]> (k4)
+  v = Transpose <perm = [0, 2, 1, 3]> (v4)
+  q_operand, q_outer = qcompiler.GroupAttentionOperand <bits: int = @bits, axis = -2> (q, q_groups)
+  k_operand, k_outer = qcompiler.GroupAttentionOperand <bits: int = @bits, axis = -2> (k, k_groups)
+  v_operand, v_outer = qcompiler.GroupAttentionOperand <bits: int = @bits, axis = -1> (v, v_groups)
+  k_transposed = Transpose <perm = [0, 1, 3, 2]> (k_operand)
+  k_columns = Transpose <perm = [0, 1, 3, 2]> (k_outer)
+  score_accumulator = MatMul (q_operand, k_transposed)
+  factor = Constant <value_float: float = @scale> ()
+  q_factor = Mul (q_outer, factor)
+  score_rows = Mul (score_accumulator, q_factor)
+  scores = Mul (score_rows, k_columns){masked if bias else ""}
+  probabilities = Softmax <axis = -1> ({"masked" if bias else "scores"})
+  p_operand, p_outer = qcompiler.GroupProbabilityOperand (probabilities, p_groups, levels)
+  accumulator = MatMul (p_operand, v_operand)
+  rows = Mul (accumulator, p_outer)
+  heads_out = Mul (rows, v_outer)
+  tokens = Transpose <perm = [0, 2, 1, 3]> (heads_out)
+  joined = Constant <value_ints = [0, 0, -1]> ()
+  Y = Reshape (tokens, joined)
+}}"""
+
+
+_SOURCES: dict[str, str] = {
+    "GroupSort": _SORT,
+    "GroupQuantizeLinear": _QUANTIZE,
+    "GroupOperand": _OPERAND,
+    "GroupDequantizeLinear": _DEQUANTIZE,
+    "RowNorm": _ROW_NORM,
+    "GroupLinearOperand": _LINEAR_OPERAND,
+    "GroupLinear": _linear("GroupLinear"),
+    "GroupLinearGelu": _linear("GroupLinearGelu", gelu=True),
+    "GroupLinearAdd": _linear("GroupLinearAdd", residual=True),
+    "LayerNormGroupLinear": _linear("LayerNormGroupLinear", layer_norm=True),
+    "LayerNormGroupLinearGelu": _linear("LayerNormGroupLinearGelu", layer_norm=True, gelu=True),
+    "GroupAttentionOperand": _ATTENTION_OPERAND,
+    "GroupProbabilityOperand": _PROBABILITY_OPERAND,
+    "GroupAttention": _attention("GroupAttention", bias=False),
+    "GroupAttentionBias": _attention("GroupAttentionBias", bias=True),
+}
+
+OPERATORS = tuple(_SOURCES)
+
+
+@cache
+def function(name: str) -> onnx.FunctionProto:
+    """The function body of one operator; treat it as read-only."""
+    return parser.parse_function(_HEAD + _SOURCES[name])
+
+
+def functions_for(names: Iterable[str]) -> list[onnx.FunctionProto]:
+    """Bodies of the operators ``names`` and of everything that they call, in a fixed order."""
+    wanted: set[str] = set()
+    open_names = list(names)
+    while open_names:
+        name = open_names.pop()
+        if name not in wanted:
+            wanted.add(name)
+            open_names += [node.op_type for node in function(name).node if node.domain == DOMAIN]
+    return [function(name) for name in OPERATORS if name in wanted]

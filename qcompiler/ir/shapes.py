@@ -1,0 +1,233 @@
+"""Shapes and shape values of a graph whose only unknown is the batch size.
+
+One walk over the sorted nodes. Where a shape is computed by nodes (Shape, Gather, Concat, ...) their values are
+followed too. Shape rules of single operators are ONNX's own, except where they cannot count in multiples of the batch
+size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import shape_inference
+from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
+
+from qcompiler.errors import ModelFileError, UnsupportedModelError
+from qcompiler.ir.dims import Batch, Shape, UnresolvableError, collapse, from_text, product, to_text
+from qcompiler.ir.evaluate import evaluate_symbolic, normalise, resolve_reshape
+
+# Values of larger tensors are weights, not shapes.
+_LARGEST_VALUE = 256
+
+
+@dataclass
+class ShapeInfo:
+    """What is known about the tensors of a graph, by tensor name.
+
+    Attributes:
+        batch: name of the batch symbol.
+        images: the batch size where it is fixed, else 1.
+        shapes: shapes; a tensor of unknown shape is missing.
+        dtypes: ONNX element types.
+        values: values of small tensors that are known, elements possibly multiples of the batch size (dtype object).
+    """
+
+    batch: str
+    images: int = 1
+    shapes: dict[str, Shape] = field(default_factory=dict)
+    dtypes: dict[str, int] = field(default_factory=dict)
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def shape(self, tensor: gs.Tensor) -> Shape | None:
+        """The shape of a tensor, or None when it is unknown."""
+        if isinstance(tensor, gs.Constant):
+            return tuple(int(dim) for dim in tensor.shape)
+        return self.shapes.get(tensor.name)
+
+    def value(self, tensor: gs.Tensor) -> np.ndarray | None:
+        """The value of a small known tensor, or None."""
+        if isinstance(tensor, gs.Constant):
+            # Reading the values of a type that NumPy lacks (int4) would change how the initialiser is written.
+            readable = not isinstance(tensor.dtype, int)
+            small = int(np.prod(tensor.shape, dtype=np.int64)) <= _LARGEST_VALUE
+            return np.asarray(tensor.values) if small and readable else None
+        return self.values.get(tensor.name)
+
+
+def batch_name(graph: gs.Graph) -> str:
+    """The name of the batch symbol: that of axis 0 of the inputs, `batch` when it has none.
+
+    Raises:
+        UnsupportedModelError: another axis of an input is unknown, or inputs have different symbols.
+    """
+    names = set()
+    for tensor in graph.inputs:
+        if tensor.shape is None:
+            raise UnsupportedModelError(f"input '{tensor.name}' has no shape; export the model with a fixed image size")
+        for axis, dim in enumerate(tensor.shape):
+            if isinstance(dim, int) and dim > 0:
+                continue
+            if axis:
+                raise UnsupportedModelError(
+                    f"axis {axis} of input '{tensor.name}' has no fixed size ({dim}); only the batch may be dynamic: "
+                    "export the model with a fixed image size"
+                )
+            names.add(str(dim) if dim else "batch")
+    if len(names) > 1:
+        raise UnsupportedModelError(f"inputs have different batch symbols {sorted(names)}; export them with one")
+    return names.pop() if names else "batch"
+
+
+def infer(graph: gs.Graph) -> ShapeInfo:
+    """Shapes, element types and shape values of all tensors.
+
+    Args:
+        graph: a graph in topological order.
+
+    Raises:
+        ModelFileError: a node contradicts its operator's definition.
+        UnsupportedModelError: an unknown dimension other than the batch.
+    """
+    info = ShapeInfo(batch_name(graph))
+    for tensor in graph.inputs:
+        dims = [dim if isinstance(dim, int) and dim > 0 else Batch(1) for dim in tensor.shape]
+        info.shapes[tensor.name] = tuple(dims)
+        info.dtypes[tensor.name] = element_type(tensor)
+    first = info.shapes[graph.inputs[0].name][:1] if graph.inputs else ()
+    info.images = first[0] if first and isinstance(first[0], int) else 1
+    for node in graph.nodes:
+        _infer_node(node, graph.opset, info)
+    return info
+
+
+def annotate(graph: gs.Graph) -> ShapeInfo:
+    """Writes inferred shapes and element types into the graph's variables; returns them."""
+    info = infer(graph)
+    for node in graph.nodes:
+        for tensor in node.outputs:
+            if tensor.name in info.shapes:
+                tensor.shape = [to_text(dim, info.batch) for dim in info.shapes[tensor.name]]
+            if tensor.name in info.dtypes:
+                tensor.dtype = onnx.helper.tensor_dtype_to_np_dtype(info.dtypes[tensor.name])
+    return info
+
+
+def element_type(tensor: gs.Tensor) -> int:
+    """The ONNX element type of a tensor; float32 where it is not given."""
+    if tensor.dtype is None:
+        return int(onnx.TensorProto.FLOAT)
+    if isinstance(tensor.dtype, int):
+        return tensor.dtype
+    return int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype)))
+
+
+def _infer_node(node: gs.Node, opset: int, info: ShapeInfo) -> None:
+    if node.domain not in (None, "", "ai.onnx"):
+        _keep_annotations(node, info)
+        return
+    _infer_by_schema(node, opset, info)
+    shape = _shape_in_batches(node, info)
+    if shape is not None:
+        info.shapes[node.outputs[0].name] = shape
+    value = _value(node, info)
+    if value is not None:
+        name = node.outputs[0].name
+        if value.dtype != object and name in info.dtypes:
+            value = value.astype(onnx.helper.tensor_dtype_to_np_dtype(info.dtypes[name]))
+        info.values[name] = value
+        info.shapes[name] = value.shape
+
+
+def _keep_annotations(node: gs.Node, info: ShapeInfo) -> None:
+    """Operators of other domains have no rule here: what the pass that made them wrote stays."""
+    for tensor in node.outputs:
+        dims = [from_text(dim, info.batch) for dim in tensor.shape] if tensor.shape is not None else [None]
+        if all(dim is not None for dim in dims):
+            info.shapes[tensor.name] = tuple(dim for dim in dims if dim is not None)
+        if tensor.dtype is not None:
+            info.dtypes[tensor.name] = element_type(tensor)
+
+
+def _infer_by_schema(node: gs.Node, opset: int, info: ShapeInfo) -> None:
+    types, data = {}, {}
+    for tensor in node.inputs:
+        if tensor.is_empty():
+            continue
+        shape = info.shape(tensor)
+        texts = None if shape is None else [to_text(dim, info.batch) for dim in shape]
+        elements = element_type(tensor) if isinstance(tensor, gs.Constant) else info.dtypes.get(tensor.name, 0)
+        types[tensor.name] = onnx.helper.make_tensor_type_proto(elements, texts)
+        value = info.value(tensor)
+        if value is not None and value.dtype != object:
+            data[tensor.name] = onnx.numpy_helper.from_array(value, tensor.name)
+    try:
+        schema = onnx.defs.get_schema(node.op, opset, "")
+        inferred = shape_inference.infer_node_outputs(
+            schema, OnnxExporter.export_node(node), types, data, opset_imports=[onnx.helper.make_opsetid("", opset)]
+        )
+    except onnx.defs.SchemaError as error:
+        raise UnsupportedModelError(f"operator '{node.op}' (node '{node.name}') is unknown in opset {opset}") from error
+    except (shape_inference.InferenceError, RuntimeError) as error:
+        raise ModelFileError(f"node '{node.name}' ({node.op}) is inconsistent: {str(error).splitlines()[0]}") from error
+    for name, kind in inferred.items():
+        info.dtypes[name] = kind.tensor_type.elem_type
+        if not kind.tensor_type.HasField("shape"):
+            continue
+        dims = [
+            int(dim.dim_value) if dim.HasField("dim_value") else from_text(dim.dim_param or None, info.batch)
+            for dim in kind.tensor_type.shape.dim
+        ]
+        if all(dim is not None for dim in dims):
+            info.shapes[name] = tuple(dim for dim in dims if dim is not None)
+
+
+def _shape_in_batches(node: gs.Node, info: ShapeInfo) -> Shape | None:
+    """Shapes that need arithmetic in multiples of the batch size, which ONNX's rules do not have."""
+    shape = info.shape(node.inputs[0]) if node.inputs else None
+    target = info.value(node.inputs[1]) if len(node.inputs) > 1 else None
+    try:
+        if node.op == "Reshape" and shape is not None and target is not None:
+            return tuple(resolve_reshape(shape, target.tolist(), bool(node.attrs.get("allowzero", 0))))
+        if node.op == "Expand" and shape is not None and target is not None:
+            return _broadcast(shape, tuple(target.tolist()))
+        if node.op == "Flatten" and shape is not None:
+            axis = int(node.attrs.get("axis", 1)) % (len(shape) + 1)
+            return tuple(collapse(dims) for dims in (shape[:axis], shape[axis:]))
+        if node.op == "ConstantOfShape":
+            dims = info.value(node.inputs[0])
+            return None if dims is None else tuple(dims.tolist())
+    except UnresolvableError:
+        return None
+    return None
+
+
+def _broadcast(left: Shape, right: Shape) -> Shape:
+    rank = max(len(left), len(right))
+    pairs = zip((1,) * (rank - len(left)) + left, (1,) * (rank - len(right)) + right, strict=True)
+    return tuple(second if first == 1 else first for first, second in pairs)
+
+
+def _value(node: gs.Node, info: ShapeInfo) -> np.ndarray | None:
+    if node.op in ("Shape", "Size"):
+        shape = info.shape(node.inputs[0])
+        if shape is None:
+            return None
+        if node.op == "Shape":
+            shape = shape[int(node.attrs.get("start", 0)) : node.attrs.get("end", None)]
+            return normalise(np.array(shape, dtype=object))
+        coefficient, power = product(shape)
+        return None if power > 1 else normalise(np.array(Batch(coefficient) if power else coefficient, dtype=object))
+    if not node.outputs or any(tensor.is_empty() for tensor in node.inputs):
+        return None
+    inputs = [info.value(tensor) for tensor in node.inputs]
+    known = [value for value in inputs if value is not None]
+    if len(known) < len(inputs) or sum(value.size for value in known) > _LARGEST_VALUE:
+        return None
+    try:
+        value = evaluate_symbolic(node, known)
+    except UnresolvableError:
+        return None
+    return value if value is not None and value.size <= _LARGEST_VALUE else None

@@ -1,0 +1,1 @@
+"""How much each layer matters to the prediction, measured on unlabelled images."""

@@ -1,0 +1,1 @@
+"""The report of a compilation: its values, and how they are shown."""

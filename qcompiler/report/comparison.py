@@ -1,0 +1,44 @@
+"""Comparisons of finished models as text: accuracy and latency."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from qcompiler.evaluation.accuracy import Accuracy
+from qcompiler.evaluation.latency import Latency
+from qcompiler.report.tables import table
+
+
+def accuracy_table(results: Sequence[Accuracy], source: str) -> Table:
+    """Top-1, the paired drop against the first model, agreement with it and divergence from it.
+
+    Args:
+        results: One result per model, the float model first.
+        source: Where the images come from.
+    """
+    rows = [
+        (
+            item.model,
+            f"{item.top1:.2f} +- {item.top1_se:.2f}",
+            None if number == 0 else f"{item.drop:.2f} +- {item.drop_se:.2f}",
+            None if number == 0 else f"{item.agreement:.2f}",
+            None if number == 0 else f"{item.kl:.4f}",
+        )
+        for number, item in enumerate(results)
+    ]
+    numbers = ("top-1 %", "drop (points)", "agreement %", "KL")
+    return table(f"Accuracy on {source}", ("model",), numbers, rows)
+
+
+def latency_table(results: Sequence[Latency]) -> Table:
+    """Milliseconds per run and the speed relative to the first model, with the quartiles over the rounds."""
+    first = results[0]
+    rows = [
+        (item.model, f"{item.ms:.3f}", f"{item.ratio:.2f}", f"{item.ratio_low:.2f} .. {item.ratio_high:.2f}")
+        for item in results
+    ]
+    threads = "1 thread" if first.threads == 1 else f"{first.threads or 'all'} threads"
+    title = f"Latency at batch {first.batch}, {threads}, {first.rounds} interleaved rounds"
+    return table(title, ("model",), ("ms", "times float", "quartiles"), rows)

@@ -1,0 +1,70 @@
+"""Numbers and tables as every report shows them: readable on a terminal, plain and complete when piped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+_STEPS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def count(value: float) -> str:
+    """A large count with three digits and a decimal prefix: ``5.02 G``."""
+    for step, prefix in _STEPS:
+        if abs(value) >= step:
+            return f"{value / step:#.3g}".rstrip(".") + f" {prefix}"
+    return f"{value:g}"
+
+
+def file_size(size: int) -> str:
+    """Bytes in decimal units: ``22.9 MB``."""
+    return f"{count(size)}B" if abs(size) >= 1000 else f"{size} B"
+
+
+def duration(seconds: float) -> str:
+    """``9.4 s``, or ``2 min 05 s`` from a minute on."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s"
+
+
+def group_counts(groups: Sequence[int]) -> str:
+    """Group counts of a layer's quantizers: ``8``, or ``8/8/4/8`` for attention (query, key, value, probability)."""
+    return "/".join(map(str, groups))
+
+
+def table(
+    title: str, text_columns: Sequence[str], number_columns: Sequence[str], rows: Iterable[Sequence[object]]
+) -> Table:
+    """A table of plain text: texts to the left, numbers to the right, None as a dash.
+
+    Cells fold instead of losing characters: a layer name must stay one that can be searched for in the model.
+
+    Args:
+        title: Shown above the table.
+        text_columns: Headers of the leading columns.
+        number_columns: Headers of the columns behind them.
+        rows: Cells, as many as there are columns.
+    """
+    shown = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in text_columns:
+        shown.add_column(Text(header), overflow="fold")
+    for header in number_columns:
+        shown.add_column(Text(header), overflow="fold", justify="right")
+    for row in rows:
+        shown.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
+    return shown
+
+
+def facts(rows: Iterable[tuple[str, str]]) -> Table:
+    """Labelled lines, one fact each; long ones wrap beside their label."""
+    shown = Table.grid(padding=(0, 2))
+    shown.add_column(style="bold", no_wrap=True)
+    shown.add_column(overflow="fold")
+    for label, text in rows:
+        shown.add_row(Text(label), Text(text))
+    return shown

@@ -1,0 +1,128 @@
+"""The report of a compilation as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from rich.table import Table
+
+from qcompiler.ir.passes import PassReport
+from qcompiler.quant.bops import BitOperations
+from qcompiler.report.tables import count, duration, facts, file_size, group_counts, table
+from qcompiler.report.values import CompileReport, LayerReport
+
+
+def summary(report: CompileReport, model: Path, output: Path) -> Table:
+    """What every compilation ends with: agreement, bit operations, file size, where the result lies.
+
+    Args:
+        report: The report.
+        model: The float model's file.
+        output: The written file.
+    """
+    rows = [
+        ("model", f"{model}: {method(report)}"),
+        ("calibration", calibration(report.calibration)),
+        ("agreement", agreement(report.agreement)),
+        ("BOPs", bit_operations(report.bops)),
+        ("size", sizes(report)),
+        ("written", f"{output} ({duration(sum(report.seconds.values()))})" if report.seconds else str(output)),
+    ]
+    return facts(rows)
+
+
+def layer_table(layers: Iterable[LayerReport]) -> Table:
+    """One row per quantized layer; bit operations are those of one image."""
+    rows = (
+        (
+            layer.name,
+            f"{layer.kind} (fixed)" if layer.fixed else layer.kind,
+            layer.scheme,
+            layer.weight_bits,
+            layer.activation_bits,
+            group_counts(layer.groups),
+            f"{layer.tokens} x {layer.inner} x {layer.outputs}",
+            count(layer.products),
+            count(layer.bookkeeping),
+        )
+        for layer in layers
+    )
+    numbers = ("W", "A", "groups", "rows x inner x outputs", "products", "bookkeeping")
+    return table("Layers", ("layer", "kind", "scheme"), numbers, rows)
+
+
+def pass_table(passes: Iterable[PassReport]) -> Table:
+    """What each pass did, in the order in which they ran."""
+    rows = ((item.name, item.applied, len(item.refusals), item.nodes_before, item.nodes_after) for item in passes)
+    return table("Passes", ("pass",), ("applied", "refused", "nodes before", "after"), rows)
+
+
+def stage_table(seconds: Mapping[str, float]) -> Table:
+    """Time per stage."""
+    return table("Time", ("stage",), ("seconds",), ((stage, f"{value:.2f}") for stage, value in seconds.items()))
+
+
+def refusal_table(passes: Iterable[PassReport], name: str) -> Table:
+    """The places that the pass ``name`` looked at and left alone; the last column is the value at fault."""
+    rows = (
+        (refusal.node, refusal.reason, refusal.value)
+        for item in passes
+        if item.name == name
+        for refusal in item.refusals
+    )
+    return table(f"Refusals of {name}", ("node", "reason", "value"), (), rows)
+
+
+def method(report: CompileReport) -> str:
+    """Method, widths and grouping in a few words."""
+    if not report.layers:
+        return "canonical float graph"
+    words = [report.method, report.widths]
+    if any(layer.fixed for layer in report.layers):
+        words.append(f"first and last layer at {report.options.get('first_last_bits', '?')} bits")
+    words.append(f"{len(report.layers)} quantized layers")
+    return ", ".join(words)
+
+
+def calibration(source: Mapping[str, object]) -> str:
+    """Where the statistics come from, with the preprocessing in full."""
+    text = str(source.get("description") or source.get("kind") or "none")
+    preprocessing = source.get("preprocessing")
+    if isinstance(preprocessing, Mapping):
+        text += "; " + ", ".join(f"{name} {_plain(value)}" for name, value in preprocessing.items())
+    return text
+
+
+def agreement(measured: Mapping[str, object] | None) -> str:
+    """How often float and quantized model agree on the calibration images, and how far their outputs are apart."""
+    if measured is None:
+        return "not measured: nothing is quantized at this stage"
+    return (
+        f"float and quantized agree on {measured['agreement']:.1f} % +- {measured['agreement_se']:.1f} "
+        f"of {measured['images']} calibration images; "
+        f"KL {measured['kl']:.4f}, relative error {measured['relative_error']:.4f}"
+    )
+
+
+def bit_operations(bops: BitOperations) -> str:
+    """Products, bookkeeping and fixed layers of one image, and the budgets' fractions."""
+    if not bops.total:
+        return "none: nothing is quantized at this stage"
+    return (
+        f"{count(bops.products)} products ({bops.fraction_of_w8a8:.4f} of W8A8) "
+        f"+ {count(bops.bookkeeping)} bookkeeping ({bops.overhead:.4f} of the products) "
+        f"+ {count(bops.fixed)} fixed layers "
+        f"= {count(bops.total)} ({bops.fraction_of_float:.4f} of float32)"
+    )
+
+
+def sizes(report: CompileReport) -> str:
+    """File size before and after."""
+    return f"{file_size(report.bytes_before)} -> {file_size(report.bytes_after)} ({report.size_ratio:.3f} of float)"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return " ".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value)
+    return str(value)

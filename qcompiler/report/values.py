@@ -1,0 +1,103 @@
+"""What a compilation did and what it cost, as frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from qcompiler.ir.passes import PassReport
+from qcompiler.quant.bops import BitOperations
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """What one layer became.
+
+    Attributes:
+        name: Name of the layer, as in the graph.
+        kind: ``patch_embed``, ``qkv``, ``proj``, ``fc1``, ``fc2``, ``head``, ``other`` or ``attention``.
+        weight_bits: Width of the weights; None for attention.
+        activation_bits: Width of the activations.
+        scheme: How the input is grouped: ``channels``, ``rows``, ``segments``; for attention the softmax levels,
+            ``uniform`` or ``codebook``.
+        groups: Number of groups, one entry per quantizer (attention: query, key, value, probability).
+        tokens: Rows of the product per instance.
+        inner: Length of the reduction.
+        outputs: Columns of the product.
+        products: Bit operations of the products per image.
+        bookkeeping: Bit operations of ranges, assignment and rescaling per image.
+        fixed: Whether ``--first-last-bits`` decides its widths.
+    """
+
+    name: str
+    kind: str
+    weight_bits: int | None
+    activation_bits: int
+    scheme: str
+    groups: tuple[int, ...]
+    tokens: int
+    inner: int
+    outputs: int
+    products: int
+    bookkeeping: int
+    fixed: bool
+
+
+@dataclass(frozen=True)
+class CompileReport:
+    """The report of one compilation.
+
+    Attributes:
+        version: Version of qcompile.
+        method: Quantization method.
+        widths: Uniform widths chosen, e.g. ``w4a4``.
+        options: Options in force.
+        calibration: Provenance of the calibration data (kind, description, images, hash, preprocessing).
+        layers: One entry per quantized layer, in graph order.
+        bops: Bit operations.
+        passes: What each pass did.
+        bytes_before: Size of the float model.
+        bytes_after: Size of the quantized model.
+        agreement: Share of calibration images with the float model's top-1, in percent, with its standard error, the mean KL
+            divergence and the relative error of the output; None when the compilation stopped early.
+        warnings: What the user should know.
+        seconds: Time per stage.
+    """
+
+    version: str
+    method: str
+    widths: str
+    options: Mapping[str, object]
+    calibration: Mapping[str, object]
+    layers: tuple[LayerReport, ...]
+    bops: BitOperations
+    passes: tuple[PassReport, ...]
+    bytes_before: int
+    bytes_after: int
+    agreement: Mapping[str, object] | None
+    warnings: tuple[str, ...]
+    seconds: Mapping[str, float]
+
+    @property
+    def size_ratio(self) -> float:
+        """Size of the quantized model over that of the float model."""
+        return self.bytes_after / self.bytes_before
+
+    def to_dict(self) -> dict[str, object]:
+        """Everything as plain values, for ``--json`` and the model's metadata."""
+        return {
+            "version": self.version,
+            "method": self.method,
+            "widths": self.widths,
+            "options": dict(self.options),
+            "calibration": dict(self.calibration),
+            "layers": [asdict(layer) for layer in self.layers],
+            "bops": self.bops.to_dict(),
+            "passes": [asdict(item) for item in self.passes],
+            "bytes_before": self.bytes_before,
+            "bytes_after": self.bytes_after,
+            "size_ratio": self.size_ratio,
+            "agreement": None if self.agreement is None else dict(self.agreement),
+            "warnings": list(self.warnings),
+            "seconds": dict(self.seconds),
+        }

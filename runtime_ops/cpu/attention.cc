@@ -1,0 +1,116 @@
+// Creation of attention operators and the public entry points.
+#include "attention.h"
+
+#include <algorithm>
+#include <memory>
+#include <new>
+
+#include "../reference/reference.h"
+#include "error.h"
+#include "scratch.h"
+
+namespace qcompiler {
+namespace cpu {
+namespace {
+
+void copy_table(const GroupTable& from, std::vector<float>* copy, GroupTable* to) {
+  copy->assign(from.data, from.data + 6 * static_cast<std::size_t>(from.count));
+  to->data = copy->data();
+}
+
+Status create(const AttentionSpec& spec, Attention* attention) {
+  Status status = nullptr;
+  attention->path = active_path(&status);
+  if (attention->path == nullptr) return status;
+  if (spec.num_heads < 1) return error("attention: %lld heads", static_cast<long long>(spec.num_heads));
+  if (spec.levels == nullptr || spec.num_levels < 1 || spec.num_levels > 256) {
+    return error("attention: %d levels, not in 1 .. 256", spec.num_levels);
+  }
+  if ((status = attention->q.prepare(spec.q, spec.bits, Operand::kUnsigned, "attention q")) != nullptr) return status;
+  if ((status = attention->k.prepare(spec.k, spec.bits, Operand::kSigned, "attention k")) != nullptr) return status;
+  if ((status = attention->v.prepare(spec.v, spec.bits, Operand::kSigned, "attention v")) != nullptr) return status;
+  if ((status = attention->p.prepare_levels(spec.p, spec.num_levels, "attention p")) != nullptr) return status;
+
+  attention->levels.assign(256, 0);
+  std::copy(spec.levels, spec.levels + spec.num_levels, attention->levels.begin());
+  attention->identity = true;
+  for (int t = 0; t < spec.num_levels; ++t) {
+    attention->identity = attention->identity && spec.levels[t] == t;
+    attention->max_level = std::max(attention->max_level, static_cast<int>(spec.levels[t]));
+  }
+
+  attention->spec = spec;
+  attention->spec.levels = attention->levels.data();
+  copy_table(spec.q, &attention->tables[0], &attention->spec.q);
+  copy_table(spec.k, &attention->tables[1], &attention->spec.k);
+  copy_table(spec.v, &attention->tables[2], &attention->spec.v);
+  copy_table(spec.p, &attention->tables[3], &attention->spec.p);
+  if (!is_reference(*attention->path)) {
+    attention->k_format = choose_format(*attention->path, attention->q.max_byte, attention->k.max_magnitude);
+    attention->v_format = choose_format(*attention->path, attention->max_level, attention->v.max_magnitude);
+  }
+  return nullptr;
+}
+
+Status check(const Attention& attention, const AttentionCall& call) {
+  if (call.batch < 0 || call.tokens < 0 || call.head_dim < 0) return error("attention: negative shape");
+  // 255 * 127 * 65536 is the largest power of two of tokens that int32 sums.
+  if (call.tokens > 65536 || call.head_dim > 65536) return error("attention: more than 65536 tokens or head channels");
+  if (call.batch == 0 || call.tokens == 0 || call.head_dim == 0) return nullptr;
+  if (call.qkv == nullptr || call.y == nullptr) return error("attention: input or output is missing");
+  if (call.bias != nullptr) {
+    if (call.bias_batch < 1 || call.batch % call.bias_batch != 0) {
+      return error("attention: %lld rows of bias do not divide a batch of %lld",
+                   static_cast<long long>(call.bias_batch), static_cast<long long>(call.batch));
+    }
+    if (call.bias_heads != 1 && call.bias_heads != attention.spec.num_heads) {
+      return error("attention: bias for %lld heads of %lld", static_cast<long long>(call.bias_heads),
+                   static_cast<long long>(attention.spec.num_heads));
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+Status attention_create(const AttentionSpec& spec, Attention** out) noexcept {
+  *out = nullptr;
+  try {
+    std::unique_ptr<Attention> attention(new Attention);
+    if (Status status = create(spec, attention.get())) return status;
+    *out = attention.release();
+    return nullptr;
+  } catch (const std::bad_alloc&) {
+    return error("attention: out of memory");
+  }
+}
+
+void attention_destroy(Attention* attention) noexcept { delete attention; }
+
+std::size_t attention_scratch_bytes(const Attention* attention, std::int64_t batch, std::int64_t tokens,
+                                    std::int64_t head_dim, int threads) noexcept {
+  if (is_reference(*attention->path) || batch < 1 || tokens < 1 || head_dim < 1) return 0;
+  return attention_scratch(*attention, batch, tokens, head_dim, threads);
+}
+
+Status attention_run(const Attention* attention, const AttentionCall& call, void* scratch,
+                     const Parallel& parallel) noexcept {
+  if (Status status = check(*attention, call)) return status;
+  if (call.batch == 0 || call.tokens == 0 || call.head_dim == 0) return nullptr;
+  if (is_reference(*attention->path)) {
+    try {
+      reference::group_attention(attention->spec, call);
+      return nullptr;
+    } catch (const std::bad_alloc&) {
+      return error("attention: out of memory");
+    }
+  }
+  if (scratch == nullptr || reinterpret_cast<std::uintptr_t>(scratch) % kScratchAlignment != 0) {
+    return error("attention: scratch memory is missing or not aligned to 64 bytes");
+  }
+  run_attention(*attention, call, scratch, parallel);
+  return nullptr;
+}
+
+}  // namespace cpu
+}  // namespace qcompiler

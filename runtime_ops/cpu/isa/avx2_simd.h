@@ -1,0 +1,135 @@
+// Sixteen float / int32 lanes as two ymm registers. Unnamed namespace and no library headers: see stages.h.
+#ifndef QCOMPILER_CPU_ISA_AVX2_SIMD_H_
+#define QCOMPILER_CPU_ISA_AVX2_SIMD_H_
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#define QC_TARGET "avx2,fma"
+#define QC_INLINE static inline __attribute__((always_inline, target(QC_TARGET)))
+#define QC_KERNEL __attribute__((target(QC_TARGET)))
+
+namespace qcompiler {
+namespace cpu {
+namespace {
+
+struct F16 {
+  __m256 a, b;
+};
+struct I16 {
+  __m256i a, b;
+};
+
+// Sliding a window over this gives a mask of the first n of 8 lanes.
+alignas(32) const std::int32_t kMaskSource[24] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+                                                  -1, -1, -1, -1, 0,  0,  0,  0,  0,  0,  0,  0};
+
+QC_INLINE __m256i lane_mask8(int n) {
+  const int count = n < 0 ? 0 : (n > 8 ? 8 : n);
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kMaskSource + 16 - count));
+}
+
+QC_INLINE F16 load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+QC_INLINE F16 load_n(const float* p, int n) {
+  return {_mm256_maskload_ps(p, lane_mask8(n)), n > 8 ? _mm256_maskload_ps(p + 8, lane_mask8(n - 8)) : _mm256_setzero_ps()};
+}
+QC_INLINE void store(float* p, F16 v) {
+  _mm256_storeu_ps(p, v.a);
+  _mm256_storeu_ps(p + 8, v.b);
+}
+QC_INLINE void store_n(float* p, F16 v, int n) {
+  _mm256_maskstore_ps(p, lane_mask8(n), v.a);
+  if (n > 8) _mm256_maskstore_ps(p + 8, lane_mask8(n - 8), v.b);
+}
+QC_INLINE I16 load_i(const std::int32_t* p) {
+  return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
+          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 8))};
+}
+QC_INLINE void store_i(std::int32_t* p, I16 v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v.a);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), v.b);
+}
+
+QC_INLINE F16 set(float v) { return {_mm256_set1_ps(v), _mm256_set1_ps(v)}; }
+QC_INLINE I16 set_i(std::int32_t v) { return {_mm256_set1_epi32(v), _mm256_set1_epi32(v)}; }
+QC_INLINE F16 add(F16 x, F16 y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+QC_INLINE F16 sub(F16 x, F16 y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
+QC_INLINE F16 mul(F16 x, F16 y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
+QC_INLINE F16 div(F16 x, F16 y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
+// x * y + z, rounded once: only where the result is not compared bit for bit.
+QC_INLINE F16 fma(F16 x, F16 y, F16 z) { return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
+// Both return the second operand when one is NaN.
+QC_INLINE F16 min(F16 x, F16 y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
+QC_INLINE F16 max(F16 x, F16 y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
+QC_INLINE F16 sqrt(F16 x) { return {_mm256_sqrt_ps(x.a), _mm256_sqrt_ps(x.b)}; }
+QC_INLINE F16 round(F16 x) {  // to nearest, ties to even
+  return {_mm256_round_ps(x.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
+          _mm256_round_ps(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+QC_INLINE F16 absolute(F16 x) {
+  const __m256 m = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+  return {_mm256_and_ps(x.a, m), _mm256_and_ps(x.b, m)};
+}
+QC_INLINE F16 copy_sign(F16 x, F16 sign) {  // x >= 0
+  const __m256 m = _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(0x80000000u)));
+  return {_mm256_or_ps(x.a, _mm256_and_ps(sign.a, m)), _mm256_or_ps(x.b, _mm256_and_ps(sign.b, m))};
+}
+// x < y ? p : q, lane by lane.
+QC_INLINE F16 select_less(F16 x, F16 y, F16 p, F16 q) {
+  return {_mm256_blendv_ps(q.a, p.a, _mm256_cmp_ps(x.a, y.a, _CMP_LT_OQ)),
+          _mm256_blendv_ps(q.b, p.b, _mm256_cmp_ps(x.b, y.b, _CMP_LT_OQ))};
+}
+QC_INLINE I16 select_less_i(F16 x, F16 y, I16 p, I16 q) {
+  return {_mm256_blendv_epi8(q.a, p.a, _mm256_castps_si256(_mm256_cmp_ps(x.a, y.a, _CMP_LT_OQ))),
+          _mm256_blendv_epi8(q.b, p.b, _mm256_castps_si256(_mm256_cmp_ps(x.b, y.b, _CMP_LT_OQ)))};
+}
+// Lanes from n on replaced by `fill`.
+QC_INLINE F16 keep_n(F16 x, int n, F16 fill) {
+  return {_mm256_blendv_ps(fill.a, x.a, _mm256_castsi256_ps(lane_mask8(n))),
+          _mm256_blendv_ps(fill.b, x.b, _mm256_castsi256_ps(lane_mask8(n - 8)))};
+}
+
+QC_INLINE I16 to_int(F16 x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }  // ties to even
+QC_INLINE F16 to_float(I16 x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
+QC_INLINE I16 add_i(I16 x, I16 y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
+QC_INLINE I16 sub_i(I16 x, I16 y) { return {_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)}; }
+QC_INLINE I16 mul_i(I16 x, I16 y) { return {_mm256_mullo_epi32(x.a, y.a), _mm256_mullo_epi32(x.b, y.b)}; }
+// 2^n for -126 <= n <= 127, n given as an integral float.
+QC_INLINE F16 power_of_two(F16 n) {
+  const I16 e = add_i(to_int(n), set_i(127));
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(e.a, 23)), _mm256_castsi256_ps(_mm256_slli_epi32(e.b, 23))};
+}
+
+// Low bytes of the lanes; they must lie in [-256, 255].
+QC_INLINE void store_bytes(std::uint8_t* p, I16 v) {
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(v.a, v.b), 0xd8);
+  const __m256i low = _mm256_and_si256(words, _mm256_set1_epi16(255));
+  const __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+}
+
+QC_INLINE float reduce_add(F16 x) {
+  const __m256 s = _mm256_add_ps(x.a, x.b);
+  __m128 t = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
+  t = _mm_add_ps(t, _mm_movehl_ps(t, t));
+  return _mm_cvtss_f32(_mm_add_ss(t, _mm_movehdup_ps(t)));
+}
+QC_INLINE float reduce_min(F16 x) {
+  const __m256 s = _mm256_min_ps(x.a, x.b);
+  __m128 t = _mm_min_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
+  t = _mm_min_ps(t, _mm_movehl_ps(t, t));
+  return _mm_cvtss_f32(_mm_min_ss(t, _mm_movehdup_ps(t)));
+}
+QC_INLINE float reduce_max(F16 x) {
+  const __m256 s = _mm256_max_ps(x.a, x.b);
+  __m128 t = _mm_max_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
+  t = _mm_max_ps(t, _mm_movehl_ps(t, t));
+  return _mm_cvtss_f32(_mm_max_ss(t, _mm_movehdup_ps(t)));
+}
+
+}  // namespace
+}  // namespace cpu
+}  // namespace qcompiler
+
+#endif  // QCOMPILER_CPU_ISA_AVX2_SIMD_H_

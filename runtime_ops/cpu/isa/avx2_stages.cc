@@ -1,0 +1,11 @@
+#if defined(__x86_64__)
+#include "../path.h"
+#include "avx2_simd.h"
+#include "stages.h"
+
+namespace qcompiler {
+namespace cpu {
+const Stages kAvx2Stages = kStages;
+}  // namespace cpu
+}  // namespace qcompiler
+#endif

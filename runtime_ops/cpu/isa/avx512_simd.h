@@ -1,0 +1,88 @@
+// Sixteen float / int32 lanes as one zmm register. Same functions as avx2_simd.h, which documents them.
+#ifndef QCOMPILER_CPU_ISA_AVX512_SIMD_H_
+#define QCOMPILER_CPU_ISA_AVX512_SIMD_H_
+
+// GCC 12 takes the deliberately undefined operands inside its own header for mistakes.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+#include <immintrin.h>
+
+#include <cstdint>
+
+#define QC_TARGET "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
+#define QC_INLINE static inline __attribute__((always_inline, target(QC_TARGET)))
+#define QC_KERNEL __attribute__((target(QC_TARGET)))
+
+namespace qcompiler {
+namespace cpu {
+namespace {
+
+struct F16 {
+  __m512 v;
+};
+struct I16 {
+  __m512i v;
+};
+
+QC_INLINE __mmask16 lanes(int n) {
+  const int count = n < 0 ? 0 : (n > 16 ? 16 : n);
+  return static_cast<__mmask16>((1u << count) - 1u);
+}
+
+QC_INLINE F16 load(const float* p) { return {_mm512_loadu_ps(p)}; }
+QC_INLINE F16 load_n(const float* p, int n) { return {_mm512_maskz_loadu_ps(lanes(n), p)}; }
+QC_INLINE void store(float* p, F16 v) { _mm512_storeu_ps(p, v.v); }
+QC_INLINE void store_n(float* p, F16 v, int n) { _mm512_mask_storeu_ps(p, lanes(n), v.v); }
+QC_INLINE I16 load_i(const std::int32_t* p) { return {_mm512_loadu_si512(p)}; }
+QC_INLINE void store_i(std::int32_t* p, I16 v) { _mm512_storeu_si512(p, v.v); }
+
+QC_INLINE F16 set(float v) { return {_mm512_set1_ps(v)}; }
+QC_INLINE I16 set_i(std::int32_t v) { return {_mm512_set1_epi32(v)}; }
+QC_INLINE F16 add(F16 x, F16 y) { return {_mm512_add_ps(x.v, y.v)}; }
+QC_INLINE F16 sub(F16 x, F16 y) { return {_mm512_sub_ps(x.v, y.v)}; }
+QC_INLINE F16 mul(F16 x, F16 y) { return {_mm512_mul_ps(x.v, y.v)}; }
+QC_INLINE F16 div(F16 x, F16 y) { return {_mm512_div_ps(x.v, y.v)}; }
+QC_INLINE F16 fma(F16 x, F16 y, F16 z) { return {_mm512_fmadd_ps(x.v, y.v, z.v)}; }
+QC_INLINE F16 min(F16 x, F16 y) { return {_mm512_min_ps(x.v, y.v)}; }
+QC_INLINE F16 max(F16 x, F16 y) { return {_mm512_max_ps(x.v, y.v)}; }
+QC_INLINE F16 sqrt(F16 x) { return {_mm512_sqrt_ps(x.v)}; }
+QC_INLINE F16 round(F16 x) {
+  return {_mm512_roundscale_ps(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+QC_INLINE F16 absolute(F16 x) { return {_mm512_and_ps(x.v, _mm512_castsi512_ps(_mm512_set1_epi32(0x7fffffff)))}; }
+QC_INLINE F16 copy_sign(F16 x, F16 sign) {
+  const __m512 m = _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(0x80000000u)));
+  return {_mm512_or_ps(x.v, _mm512_and_ps(sign.v, m))};
+}
+QC_INLINE F16 select_less(F16 x, F16 y, F16 p, F16 q) {
+  return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(x.v, y.v, _CMP_LT_OQ), q.v, p.v)};
+}
+QC_INLINE I16 select_less_i(F16 x, F16 y, I16 p, I16 q) {
+  return {_mm512_mask_blend_epi32(_mm512_cmp_ps_mask(x.v, y.v, _CMP_LT_OQ), q.v, p.v)};
+}
+QC_INLINE F16 keep_n(F16 x, int n, F16 fill) { return {_mm512_mask_blend_ps(lanes(n), fill.v, x.v)}; }
+
+QC_INLINE I16 to_int(F16 x) { return {_mm512_cvtps_epi32(x.v)}; }
+QC_INLINE F16 to_float(I16 x) { return {_mm512_cvtepi32_ps(x.v)}; }
+QC_INLINE I16 add_i(I16 x, I16 y) { return {_mm512_add_epi32(x.v, y.v)}; }
+QC_INLINE I16 sub_i(I16 x, I16 y) { return {_mm512_sub_epi32(x.v, y.v)}; }
+QC_INLINE I16 mul_i(I16 x, I16 y) { return {_mm512_mullo_epi32(x.v, y.v)}; }
+QC_INLINE F16 power_of_two(F16 n) {
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(add_i(to_int(n), set_i(127)).v, 23))};
+}
+
+QC_INLINE void store_bytes(std::uint8_t* p, I16 v) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v.v));
+}
+
+QC_INLINE float reduce_add(F16 x) { return _mm512_reduce_add_ps(x.v); }
+QC_INLINE float reduce_min(F16 x) { return _mm512_reduce_min_ps(x.v); }
+QC_INLINE float reduce_max(F16 x) { return _mm512_reduce_max_ps(x.v); }
+
+}  // namespace
+}  // namespace cpu
+}  // namespace qcompiler
+
+#endif  // QCOMPILER_CPU_ISA_AVX512_SIMD_H_

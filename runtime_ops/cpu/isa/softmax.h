@@ -1,0 +1,60 @@
+// Scores and softmax of one block of attention rows, which stays in the first-level cache between the steps.
+
+namespace qcompiler {
+namespace cpu {
+namespace {
+
+QC_KERNEL void scores(const Scores& s) {
+  for (int m = 0; m < s.rows; ++m) {
+    std::int32_t* const row = s.acc + m * s.ld_acc;
+    const float* const bias = s.bias != nullptr ? s.bias + m * s.ld_bias : nullptr;
+    const I16 zero = set_i(s.zero[m]);
+    const F16 row_scale = set(s.row_scale[m]);
+    for (int n = 0; n < s.cols; n += 16) {
+      const I16 acc = sub_i(load_i(row + n), mul_i(zero, load_i(s.column_sum + n)));
+      F16 v = mul(mul(to_float(acc), row_scale), load(s.col_scale + n));
+      if (bias != nullptr) v = add(v, s.cols - n < 16 ? load_n(bias + n, s.cols - n) : load(bias + n));
+      // The accumulators are not needed any more: the float scores take their place.
+      store(reinterpret_cast<float*>(row) + n, v);
+    }
+  }
+}
+
+QC_KERNEL void softmax(float* x, std::ptrdiff_t ld, int rows, int cols, float* lower, float* upper) {
+  const int full = cols & ~15;
+  const int left = cols - full;
+  for (int m = 0; m < rows; ++m, x += ld) {
+    const F16 nothing = set(-__builtin_inff());
+    F16 top = nothing;
+    for (int n = 0; n < full; n += 16) top = max(top, load(x + n));
+    if (left > 0) top = max(top, keep_n(load(x + full), left, nothing));
+    const F16 peak = set(reduce_max(top));
+
+    F16 sum = set(0.0f), low = set(1.0f), high = set(0.0f);
+    for (int n = 0; n < full; n += 16) {
+      const F16 e = exp(sub(load(x + n), peak));
+      sum = add(sum, e);
+      low = min(low, e);
+      high = max(high, e);
+      store(x + n, e);
+    }
+    if (left > 0) {
+      const F16 e = exp(sub(load(x + full), peak));
+      sum = add(sum, keep_n(e, left, set(0.0f)));
+      low = min(low, keep_n(e, left, low));
+      high = max(high, keep_n(e, left, high));
+      store(x + full, e);
+    }
+
+    // Multiplying keeps the order, so the range of the row is the scaled range of the exponentials.
+    const float factor = 1.0f / reduce_add(sum);
+    const F16 factor16 = set(factor);
+    for (int n = 0; n < cols; n += 16) store(x + n, mul(load(x + n), factor16));
+    lower[m] = reduce_min(low) * factor;
+    upper[m] = reduce_max(high) * factor;
+  }
+}
+
+}  // namespace
+}  // namespace cpu
+}  // namespace qcompiler

@@ -1,0 +1,25 @@
+// The float stages, written once and compiled once per instruction set.
+//
+// A source file includes one *_simd.h and then this file. Everything lives in unnamed namespaces, and no library
+// header with inline functions may follow: an inline function compiled with and without AVX512 is one function for
+// the linker, and the copy it keeps would crash an older processor.
+#include "math.h"
+
+#include "layer_norm.h"
+#include "ranges.h"
+#include "quantize.h"
+#include "epilogue.h"
+#include "softmax.h"
+
+namespace qcompiler {
+namespace cpu {
+namespace {
+
+constexpr Stages kStages = {
+    row_stats, normalize,   channel_ranges, row_ranges, assign,  quantize_rows, quantize_channels,
+    epilogue,  add_segment, scores,         softmax,    map_bytes,
+};
+
+}  // namespace
+}  // namespace cpu
+}  // namespace qcompiler

@@ -1,0 +1,165 @@
+// Creation of linear layers and the public entry points.
+#include "linear.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+
+#include "../reference/reference.h"
+#include "error.h"
+
+namespace qcompiler {
+namespace cpu {
+namespace {
+
+std::vector<float> padded(const float* values, std::int64_t count) {
+  std::vector<float> copy(static_cast<std::size_t>(round_up(count, kPanel)), 0.0f);
+  if (values != nullptr) std::copy(values, values + count, copy.begin());
+  return copy;
+}
+
+Status check(const LinearSpec& spec) {
+  if (spec.channels < 1 || spec.outputs < 1 || spec.channels > 1 << 24 || spec.outputs > 1 << 24) {
+    return error("linear: weight of shape [%lld, %lld]", static_cast<long long>(spec.channels),
+                 static_cast<long long>(spec.outputs));
+  }
+  if (spec.weight == nullptr || spec.w_scale == nullptr) return error("linear: weight or w_scale is missing");
+  return nullptr;
+}
+
+// The int32 sum of C products must not wrap for any input.
+Status check_accumulator(const LinearSpec& spec, int operand, int weight) {
+  const double bound = static_cast<double>(spec.channels) * operand * weight;
+  if (bound < 2147483648.0) return nullptr;
+  return error("linear: %lld channels with operands up to %d and weights up to %d overflow int32",
+               static_cast<long long>(spec.channels), operand, weight);
+}
+
+void copy_for_reference(const LinearSpec& spec, std::vector<std::int8_t> weight, Linear* linear) {
+  linear->weight = std::move(weight);
+  linear->groups.assign(spec.groups.data, spec.groups.data + 6 * static_cast<std::size_t>(spec.groups.count));
+  linear->spec = spec;
+  linear->spec.weight = linear->weight.data();
+  linear->spec.weight_type = WeightType::kInt8;
+  linear->spec.w_scale = linear->w_scale.data();
+  linear->spec.bias = linear->bias.data();
+  linear->spec.groups.data = linear->groups.data();
+  if (linear->norm) {
+    linear->spec.gamma = linear->gamma.data();
+    linear->spec.beta = linear->beta.data();
+  }
+}
+
+void pack(const std::vector<std::int8_t>& weight, Linear* linear) {
+  const std::int64_t c = linear->channels, d = linear->outputs;
+  if (linear->grouping == Grouping::kSegments) {
+    linear->weight.assign(static_cast<std::size_t>(linear->panel_count() * c * kPanel), 0);
+    for (std::int64_t k = 0; k < c; ++k) {
+      for (std::int64_t n = 0; n < d; ++n) {
+        linear->weight[static_cast<std::size_t>((n / kPanel * c + k) * kPanel + n % kPanel)] =
+            weight[static_cast<std::size_t>(k * d + n)];
+      }
+    }
+    return;
+  }
+  linear->weight.resize(static_cast<std::size_t>(linear->format.bytes(c, d)));
+  pack_rows(weight.data(), d, nullptr, c, d, linear->format, linear->weight.data());
+  linear->column_sum.assign(static_cast<std::size_t>(round_up(d, kPanel)), 0);
+  for (std::int64_t k = 0; k < c; ++k) {
+    for (std::int64_t n = 0; n < d; ++n) {
+      linear->column_sum[static_cast<std::size_t>(n)] += weight[static_cast<std::size_t>(k * d + n)];
+    }
+  }
+}
+
+Status create(const LinearSpec& spec, Linear* linear) {
+  Status status = nullptr;
+  const Path* path = active_path(&status);
+  if (path == nullptr) return status;
+  if ((status = check(spec)) != nullptr) return status;
+  linear->path = spec.grouping == Grouping::kSegments && path->segments != nullptr ? path->segments : path;
+  linear->channels = spec.channels;
+  linear->outputs = spec.outputs;
+  linear->grouping = spec.grouping;
+  linear->gelu = spec.gelu;
+  linear->norm = spec.gamma != nullptr;
+  linear->epsilon = spec.epsilon;
+  linear->w_scale = padded(spec.w_scale, spec.outputs);
+  linear->bias = padded(spec.bias, spec.outputs);
+  if (linear->norm) {
+    linear->gamma = padded(spec.gamma, spec.channels);
+    linear->beta = padded(spec.beta, spec.channels);
+  }
+  const Operand operand = spec.grouping == Grouping::kChannels ? Operand::kMultiple : Operand::kCode;
+  if ((status = linear->quantizer.prepare(spec.groups, spec.bits, operand, "linear input")) != nullptr) return status;
+
+  const std::int64_t count = spec.channels * spec.outputs;
+  std::vector<std::int8_t> weight(static_cast<std::size_t>(count));
+  if (spec.weight_type == WeightType::kInt4) {
+    unpack_int4(static_cast<const std::uint8_t*>(spec.weight), count, weight.data());
+  } else {
+    std::memcpy(weight.data(), spec.weight, static_cast<std::size_t>(count));
+  }
+  int largest = 0;
+  for (const std::int8_t w : weight) largest = std::max(largest, std::abs(static_cast<int>(w)));
+  if ((status = check_accumulator(spec, linear->quantizer.max_magnitude, largest)) != nullptr) return status;
+
+  if (is_reference(*path)) {
+    copy_for_reference(spec, std::move(weight), linear);
+  } else {
+    linear->format = choose_format(*linear->path, linear->quantizer.max_byte, largest);
+    pack(weight, linear);
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+Status linear_create(const LinearSpec& spec, Linear** out) noexcept {
+  *out = nullptr;
+  try {
+    std::unique_ptr<Linear> linear(new Linear);
+    if (Status status = create(spec, linear.get())) return status;
+    *out = linear.release();
+    return nullptr;
+  } catch (const std::bad_alloc&) {
+    return error("linear: out of memory");
+  }
+}
+
+void linear_destroy(Linear* linear) noexcept { delete linear; }
+
+std::size_t linear_scratch_bytes(const Linear* linear, std::int64_t batch, std::int64_t rows, int threads) noexcept {
+  if (is_reference(*linear->path) || batch < 1 || rows < 1) return 0;
+  if (linear->grouping == Grouping::kSegments) return segments_scratch(*linear, batch, rows, threads);
+  return dense_scratch(*linear, batch, rows, threads);
+}
+
+Status linear_run(const Linear* linear, const LinearCall& call, void* scratch, const Parallel& parallel) noexcept {
+  if (call.batch < 0 || call.rows < 0) return error("linear: negative shape");
+  if (call.batch == 0 || call.rows == 0) return nullptr;
+  if (call.x == nullptr || call.y == nullptr) return error("linear: input or output is missing");
+  if (is_reference(*linear->path)) {
+    try {
+      reference::group_linear(linear->spec, call);
+      return nullptr;
+    } catch (const std::bad_alloc&) {
+      return error("linear: out of memory");
+    }
+  }
+  if (scratch == nullptr || reinterpret_cast<std::uintptr_t>(scratch) % kScratchAlignment != 0) {
+    return error("linear: scratch memory is missing or not aligned to 64 bytes");
+  }
+  if (linear->grouping == Grouping::kSegments) {
+    run_segments(*linear, call, scratch, parallel);
+  } else {
+    run_dense(*linear, call, scratch, parallel);
+  }
+  return nullptr;
+}
+
+}  // namespace cpu
+}  // namespace qcompiler

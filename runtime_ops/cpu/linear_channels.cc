@@ -1,0 +1,81 @@
+// Shared by the two ways to run a linear layer: blocking sizes, and ranges and groups of channels.
+#include <algorithm>
+
+#include "linear.h"
+
+namespace qcompiler {
+namespace cpu {
+
+std::int64_t chunk_rows(std::int64_t rows, std::ptrdiff_t lda) {
+  constexpr std::ptrdiff_t kBudget = 256 * 1024;
+  const std::int64_t fitting = std::max<std::int64_t>(kBudget / lda / kBlockRows, 1) * kBlockRows;
+  if (rows <= fitting) return rows;
+  // Equal chunks: a short last one would read all weights for few rows.
+  const std::int64_t chunks = (rows + fitting - 1) / fitting;
+  return round_up((rows + chunks - 1) / chunks, kBlockRows);
+}
+
+void ChannelParameters::take(Arena& arena, std::int64_t channels) {
+  const std::ptrdiff_t n = round_up(channels, kPanel);
+  lower = arena.take<float>(n);
+  upper = arena.take<float>(n);
+  index = arena.take<std::int32_t>(n);
+  inverse = arena.take<float>(n);
+  low = arena.take<float>(n);
+  high = arena.take<float>(n);
+  multiplier = arena.take<float>(n);
+}
+
+void ChannelParameters::join(const Linear& linear, const float* ranges, std::int64_t parts) const {
+  const std::int64_t n = round_up(linear.channels, kPanel);
+  std::copy(ranges, ranges + n, lower);
+  std::copy(ranges + n, ranges + 2 * n, upper);
+  for (std::int64_t i = 1; i < parts; ++i) {
+    ranges += 2 * n;
+    for (std::int64_t c = 0; c < n; ++c) {
+      lower[c] = std::min(lower[c], ranges[c]);
+      upper[c] = std::max(upper[c], ranges[n + c]);
+    }
+  }
+}
+
+void ChannelParameters::assign(const Linear& linear) const {
+  const GroupQuantizer& q = linear.quantizer;
+  linear.path->stages->assign(lower, upper, static_cast<int>(linear.channels), q.columns(), index);
+  // The padding, too: the stages read whole vectors.
+  const std::int64_t n = round_up(linear.channels, kPanel);
+  for (std::int64_t c = 0; c < n; ++c) {
+    const std::size_t g = c < linear.channels ? static_cast<std::size_t>(index[c]) : 0;
+    inverse[c] = q.inverse[g];
+    low[c] = q.low[g];
+    high[c] = q.high[g];
+    multiplier[c] = q.multiplier[g];
+  }
+}
+
+void RangeBuffers::take(Arena& arena, const Linear& linear) {
+  norm = linear.norm ? arena.take<float>(kNormRows * round_up(linear.channels, kPanel)) : nullptr;
+}
+
+void measure_channels(const Linear& linear, const float* x, std::int64_t rows, float* mean, float* rstd,
+                      const RangeBuffers& buffers, float* lower, float* upper) {
+  const Stages& stages = *linear.path->stages;
+  const int cols = static_cast<int>(linear.channels);
+  const std::ptrdiff_t ld = linear.channels;
+  for (std::int64_t m = 0; m < rows; m += kNormRows) {
+    const int count = static_cast<int>(std::min<std::int64_t>(kNormRows, rows - m));
+    const float* block = x + m * ld;
+    std::ptrdiff_t ld_block = ld;
+    if (linear.norm) {
+      ld_block = round_up(ld, kPanel);
+      stages.row_stats(block, ld, count, cols, linear.epsilon, mean + m, rstd + m);
+      stages.normalize(block, ld, count, cols, mean + m, rstd + m, linear.gamma.data(), linear.beta.data(),
+                       buffers.norm, ld_block);
+      block = buffers.norm;
+    }
+    stages.channel_ranges(block, ld_block, count, cols, lower, upper, m == 0);
+  }
+}
+
+}  // namespace cpu
+}  // namespace qcompiler

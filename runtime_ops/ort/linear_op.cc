@@ -1,0 +1,154 @@
+// GroupLinear, GroupLinearGelu, GroupLinearAdd, LayerNormGroupLinear, LayerNormGroupLinearGelu.
+#include "cpu/kernels.h"
+#include "ort/custom_op.h"
+#include "ort/group_table.h"
+
+namespace qcompiler {
+namespace ort {
+namespace {
+
+enum Part : unsigned { kNorm = 1, kGelu = 2, kResidual = 4 };
+
+// Positions of the inputs; gamma and beta, where they are, stand between X and W.
+struct Inputs {
+  explicit Inputs(unsigned parts) : weight(parts & kNorm ? 3 : 1) {}
+
+  std::size_t x = 0, gamma = 1, beta = 2;
+  std::size_t weight;
+  std::size_t w_scale = weight + 1, groups = weight + 2, bias = weight + 3, residual = weight + 4;
+};
+
+cpu::Grouping grouping(const KernelInfo& info) {
+  const std::int64_t axis = info.integer("axis");
+  const std::int64_t segments = info.integer("segments", 0);
+  if (axis != -1 && axis != -2) throw Error("attribute 'axis' is " + std::to_string(axis) + ", expected -1 (channels) or -2 (rows)");
+  if (segments != 0 && segments != 1) throw Error("attribute 'segments' is " + std::to_string(segments) + ", expected 0 or 1");
+  if (axis == -2 && segments) throw Error("segments=1 needs axis=-1: rows have one scale each");
+  return axis == -2 ? cpu::Grouping::kRows : segments ? cpu::Grouping::kSegments : cpu::Grouping::kChannels;
+}
+
+TableUse table_use(cpu::Grouping grouping) {
+  switch (grouping) {
+    case cpu::Grouping::kRows:
+      return TableUse::kRows;
+    case cpu::Grouping::kSegments:
+      return TableUse::kSegments;
+    default:
+      return TableUse::kMultiples;
+  }
+}
+
+cpu::Gelu gelu(const KernelInfo& info) {
+  const std::string approximate = info.string("approximate", "none");
+  if (approximate == "none") return cpu::Gelu::kErf;
+  if (approximate == "tanh") return cpu::Gelu::kTanh;
+  throw Error("attribute 'approximate' is '" + approximate + "', expected 'none' or 'tanh'");
+}
+
+class LinearKernel final : public Kernel {
+ public:
+  LinearKernel(const KernelInfo& info, unsigned parts) : inputs_(parts), residual_(parts & kResidual) {
+    const Tensor weight = info.constant(inputs_.weight, "W");
+    if (weight.shape.size() != 2 || weight.count() == 0) {
+      throw Error("input 'W' has shape " + text(weight.shape) + ", expected [channels, outputs], both positive");
+    }
+    channels_ = weight.shape[0];
+    outputs_ = weight.shape[1];
+    cpu::LinearSpec spec;
+    spec.channels = channels_;
+    spec.outputs = outputs_;
+    spec.weight = weight.data;
+    spec.weight_type = weight.type == kInt4 ? cpu::WeightType::kInt4 : cpu::WeightType::kInt8;
+    spec.w_scale = info.vector(inputs_.w_scale, "w_scale", outputs_).floats();
+    spec.bias = info.vector(inputs_.bias, "bias", outputs_).floats();
+    spec.bits = bits_attribute(info);
+    spec.grouping = grouping(info);
+    spec.groups = group_table(info, inputs_.groups, "groups", table_use(spec.grouping), spec.bits);
+    if (parts & kGelu) spec.gelu = gelu(info);
+    if (parts & kNorm) {
+      spec.gamma = info.vector(inputs_.gamma, "gamma", channels_).floats();
+      spec.beta = info.vector(inputs_.beta, "beta", channels_).floats();
+      spec.epsilon = info.number("epsilon", 1e-5f);
+      if (!(spec.epsilon >= 0)) throw Error("attribute 'epsilon' is negative");
+    }
+    if (const char* wrong = cpu::linear_create(spec, &linear_)) throw Error(wrong);
+  }
+  ~LinearKernel() override { cpu::linear_destroy(linear_); }
+
+  void run(Call& call) const override {
+    const Tensor x = call.input(inputs_.x);
+    const std::size_t rank = x.shape.size();
+    if (rank < 2) throw Error("input 'X' has shape " + text(x.shape) + ", expected [..., tokens, channels]");
+    if (x.shape.back() != channels_) {
+      throw Error("input 'X' has shape " + text(x.shape) + ", but W takes " + std::to_string(channels_) + " channels");
+    }
+    Shape shape = x.shape;
+    shape.back() = outputs_;
+    cpu::LinearCall problem;
+    if (residual_) {
+      const Tensor residual = call.input(inputs_.residual);
+      if (residual.shape != shape) {
+        throw Error("input 'residual' has shape " + text(residual.shape) + ", expected the output's " + text(shape));
+      }
+      problem.residual = residual.floats();
+    }
+    problem.x = x.floats();
+    problem.y = call.output(shape);
+    problem.rows = x.shape[rank - 2];
+    for (std::size_t i = 0; i + 2 < rank; ++i) problem.batch *= x.shape[i];
+    if (problem.batch == 0 || problem.rows == 0) return;
+    const cpu::Parallel parallel = call.parallel();
+    const Scratch scratch(call, cpu::linear_scratch_bytes(linear_, problem.batch, problem.rows, parallel.threads));
+    if (const char* wrong = cpu::linear_run(linear_, problem, scratch.data(), parallel)) throw Error(wrong);
+  }
+
+ private:
+  Inputs inputs_;
+  bool residual_;
+  std::int64_t channels_ = 0, outputs_ = 0;
+  cpu::Linear* linear_ = nullptr;
+};
+
+std::unique_ptr<Kernel> create(const KernelInfo& info, const Definition& self) {
+  return std::make_unique<LinearKernel>(info, self.parts);
+}
+
+void infer(const OrtShapeInferContext* context, const Definition& self) {
+  SymbolicShape shape = input_shape(context, 0);
+  const SymbolicShape weight = input_shape(context, Inputs(self.parts).weight);
+  if (shape.size() < 2 || weight.size() != 2) return;
+  shape.back() = weight[1];
+  set_output_shape(context, shape);
+}
+
+Definition linear(const char* name, unsigned parts, ONNXTensorElementDataType weight_type) {
+  const Inputs inputs(parts);
+  const std::size_t count = parts & kResidual ? inputs.residual + 1 : inputs.residual;
+  Definition definition;
+  definition.name = name;
+  definition.inputs.assign(count, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
+  definition.inputs[inputs.weight] = weight_type;
+  definition.create = create;
+  definition.infer = infer;
+  definition.parts = parts;
+  return definition;
+}
+
+}  // namespace
+
+std::vector<Definition> linear_operators() {
+  std::vector<ONNXTensorElementDataType> weight_types{ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8};
+  if (runtime_minor() >= kFirstMinorWithInt4) weight_types.push_back(kInt4);
+  std::vector<Definition> all;
+  for (const ONNXTensorElementDataType type : weight_types) {
+    all.push_back(linear("GroupLinear", 0, type));
+    all.push_back(linear("GroupLinearGelu", kGelu, type));
+    all.push_back(linear("GroupLinearAdd", kResidual, type));
+    all.push_back(linear("LayerNormGroupLinear", kNorm, type));
+    all.push_back(linear("LayerNormGroupLinearGelu", kNorm | kGelu, type));
+  }
+  return all;
+}
+
+}  // namespace ort
+}  // namespace qcompiler

@@ -1,0 +1,104 @@
+#include <algorithm>
+#include <vector>
+
+#include "reference.h"
+
+namespace qcompiler {
+namespace reference {
+namespace {
+
+using cpu::Grouping;
+
+// Groups of the items of one instance x [rows, C]: of its rows, or of its channels.
+std::vector<Group> item_groups(const cpu::LinearSpec& spec, const float* x, std::int64_t rows,
+                               std::vector<int>* index) {
+  const std::int64_t c_count = spec.channels;
+  const bool by_rows = spec.grouping == Grouping::kRows;
+  const std::int64_t items = by_rows ? rows : c_count;
+  const std::int64_t length = by_rows ? c_count : rows;
+  std::vector<Group> groups;
+  for (std::int64_t i = 0; i < items; ++i) {
+    const float* item = by_rows ? x + i * c_count : x + i;
+    const std::int64_t step = by_rows ? 1 : c_count;
+    float lower = item[0], upper = item[0];
+    for (std::int64_t j = 1; j < length; ++j) {
+      lower = std::min(lower, item[j * step]);
+      upper = std::max(upper, item[j * step]);
+    }
+    index->push_back(assign_group(lower, upper, spec.groups));
+    groups.push_back(group_at(spec.groups, index->back()));
+  }
+  return groups;
+}
+
+// One output before w_scale: the exact integer sum times the outer scale, or the sum of the scaled segments.
+float scaled_sum(const cpu::LinearSpec& spec, const std::vector<std::int32_t>& operand, std::int64_t column,
+                 const std::vector<int>& channel_group, float outer) {
+  if (spec.grouping != Grouping::kSegments) {
+    std::int32_t acc = 0;
+    for (std::int64_t c = 0; c < spec.channels; ++c) {
+      acc += operand[static_cast<std::size_t>(c)] * weight_at(spec, c * spec.outputs + column);
+    }
+    return static_cast<float>(acc) * outer;
+  }
+  float sum = 0.0f;
+  for (int g = 0; g < spec.groups.count; ++g) {
+    std::int32_t acc = 0;
+    for (std::int64_t c = 0; c < spec.channels; ++c) {
+      if (channel_group[static_cast<std::size_t>(c)] != g) continue;
+      acc += operand[static_cast<std::size_t>(c)] * weight_at(spec, c * spec.outputs + column);
+    }
+    sum += static_cast<float>(acc) * group_at(spec.groups, g).scale;
+  }
+  return sum;
+}
+
+}  // namespace
+
+std::int32_t weight_at(const cpu::LinearSpec& spec, std::int64_t index) {
+  if (spec.weight_type == cpu::WeightType::kInt8) return static_cast<const std::int8_t*>(spec.weight)[index];
+  const int nibble = static_cast<const std::uint8_t*>(spec.weight)[index / 2] >> (index % 2 * 4) & 15;
+  return nibble < 8 ? nibble : nibble - 16;
+}
+
+void group_linear(const cpu::LinearSpec& spec, const cpu::LinearCall& call) {
+  const std::int64_t channels = spec.channels, outputs = spec.outputs;
+  const float top = static_cast<float>((1 << spec.bits) - 1);
+  std::vector<float> x(static_cast<std::size_t>(call.rows * channels));
+  std::vector<std::int32_t> operand(static_cast<std::size_t>(channels));
+  for (std::int64_t b = 0; b < call.batch; ++b) {
+    for (std::int64_t n = 0; n < call.rows; ++n) {
+      const float* from = call.x + (b * call.rows + n) * channels;
+      float* to = x.data() + n * channels;
+      if (spec.gamma != nullptr) {
+        layer_norm(from, channels, spec.gamma, spec.beta, spec.epsilon, to);
+      } else {
+        std::copy(from, from + channels, to);
+      }
+    }
+    std::vector<int> index;
+    const std::vector<Group> groups = item_groups(spec, x.data(), call.rows, &index);
+    for (std::int64_t n = 0; n < call.rows; ++n) {
+      for (std::int64_t c = 0; c < channels; ++c) {
+        const Group& group = groups[static_cast<std::size_t>(spec.grouping == Grouping::kRows ? n : c)];
+        const float code = quantize(x[static_cast<std::size_t>(n * channels + c)], group, top);
+        operand[static_cast<std::size_t>(c)] = spec.grouping == Grouping::kChannels
+                                                   ? multiplied_operand(code, group)
+                                                   : static_cast<std::int32_t>(code - group.zero_point);
+      }
+      // The base scale of integer channels is the same in every group.
+      const float outer =
+          spec.grouping == Grouping::kRows ? groups[static_cast<std::size_t>(n)].outer : group_at(spec.groups, 0).outer;
+      for (std::int64_t d = 0; d < outputs; ++d) {
+        const float y = scaled_sum(spec, operand, d, index, outer) * spec.w_scale[d];
+        const std::int64_t at = (b * call.rows + n) * outputs + d;
+        const float residual = call.residual != nullptr ? call.residual[at] : 0.0f;
+        const float activated = gelu(y + (spec.bias != nullptr ? spec.bias[d] : 0.0f), spec.gelu);
+        call.y[at] = call.residual != nullptr ? activated + residual : activated;
+      }
+    }
+  }
+}
+
+}  // namespace reference
+}  // namespace qcompiler

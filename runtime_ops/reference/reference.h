@@ -1,0 +1,48 @@
+// The operators' definitions: naive, one loop per sum, no blocking. Everything else in this library must agree with
+// them, and the path "reference" runs them.
+//
+// These functions allocate and may throw std::bad_alloc; the public interface in cpu/kernels.h catches it.
+#ifndef QCOMPILER_REFERENCE_REFERENCE_H_
+#define QCOMPILER_REFERENCE_REFERENCE_H_
+
+#include <cstdint>
+
+#include "../cpu/kernels.h"
+
+namespace qcompiler {
+namespace reference {
+
+// One row of a group table, by name.
+struct Group {
+  float lower, upper, scale, zero_point, multiplier, outer;
+};
+Group group_at(const cpu::GroupTable& table, int index);
+
+// Index of the group nearest to the range [lower, upper]; the lowest index on ties.
+int assign_group(float lower, float upper, const cpu::GroupTable& table);
+
+// clip(rint(x * (1 / scale)) + zero_point, 0, top), as a float.
+float quantize(float x, const Group& group, float top);
+
+// q - zero_point saturated to what the attention kernels hold: [-127, 127].
+std::int32_t signed_operand(float code, const Group& group);
+
+// multiplier * (q - zero_point), saturated likewise.
+std::int32_t multiplied_operand(float code, const Group& group);
+
+// int4 or int8 weight at a flat position.
+std::int32_t weight_at(const cpu::LinearSpec& spec, std::int64_t index);
+
+// LayerNormalization of one row; beta may be nullptr. Double inside.
+void layer_norm(const float* x, std::int64_t count, const float* gamma, const float* beta, float epsilon, float* out);
+
+// Activation of one value; double inside.
+float gelu(float y, cpu::Gelu kind);
+
+void group_linear(const cpu::LinearSpec& spec, const cpu::LinearCall& call);
+void group_attention(const cpu::AttentionSpec& spec, const cpu::AttentionCall& call);
+
+}  // namespace reference
+}  // namespace qcompiler
+
+#endif  // QCOMPILER_REFERENCE_REFERENCE_H_

@@ -1,0 +1,16 @@
+"""What tests of models share."""
+
+import importlib.util
+
+import pytest
+
+from qcompiler.models.extras import require_timm
+
+
+@pytest.fixture(scope="session")
+def timm():
+    """timm, imported as the exporters do it (importorskip fails beside a torchvision that does not load)."""
+    pytest.importorskip("torch")
+    if importlib.util.find_spec("timm") is None:
+        pytest.skip("timm is not installed")
+    return require_timm("the test")

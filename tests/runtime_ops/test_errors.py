@@ -1,0 +1,162 @@
+"""Every wrong shape, type, attribute or table is one clear line, never a crash and never a silent result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from .nodes import F32, Node, attention_node, linear_node, one_group, one_segment, probability_table, table
+
+X = np.zeros((1, 5, 4), F32)
+W = np.eye(4, 3, dtype=np.int8)
+IDENTITY = np.arange(256, dtype=np.uint8)
+
+
+def changed(node: Node, constants: dict[str, np.ndarray] | None = None, **attributes: Any) -> Node:
+    """`node` with other constants and attributes; the value None removes an attribute."""
+    node.constants.update(constants or {})
+    node.attributes.update(attributes)
+    node.attributes = {name: value for name, value in node.attributes.items() if value is not None}
+    return node
+
+
+def linear(groups: np.ndarray | None = None, constants: dict[str, np.ndarray] | None = None, **attributes: Any) -> Node:
+    return changed(linear_node(W, one_group() if groups is None else groups), constants, **attributes)
+
+
+def gelu(**attributes: Any) -> Node:
+    return changed(linear_node(W, one_group(), gelu=True), **attributes)
+
+
+def norm(**constants: np.ndarray) -> Node:
+    return changed(linear_node(W, one_group(), norm=(np.ones(4, F32), np.zeros(4, F32))), constants)
+
+
+def attention(constants: dict[str, np.ndarray] | None = None, bias: Any = False, **attributes: Any) -> Node:
+    tables = [one_group(), one_group(), one_group(), probability_table(np.random.default_rng(0), 256, 2)]
+    return changed(attention_node(tables, IDENTITY, num_heads=2, scale=0.5, bits=8, bias=bias), constants, **attributes)
+
+
+CREATION = {
+    "weight rank": (
+        linear(constants={"W": np.zeros(4, np.int8)}),
+        r"'W' has shape \[4\], expected \[channels, outputs\]",
+    ),
+    "weight empty": (linear(constants={"W": np.zeros((4, 0), np.int8)}), "both positive"),
+    "w_scale": (linear(constants={"w_scale": np.ones(4, F32)}), r"'w_scale' has shape \[4\], expected \[3\]"),
+    "bias": (linear(constants={"bias": np.ones((1, 3), F32)}), r"'bias' has shape \[1, 3\], expected \[3\]"),
+    "gamma": (norm(gamma=np.ones(3, F32)), r"'gamma' has shape \[3\], expected \[4\]"),
+    "table width": (linear(np.ones((2, 5), F32)), r"'groups' has shape \[2, 5\], expected \[groups, 6\]"),
+    "table empty": (linear(np.ones((0, 6), F32)), r"expected \[groups, 6\]"),
+    "bounds": (linear(table([(np.nan, 1, 1, 128, 1, 1)])), "group 0: its bounds are not finite"),
+    "scale zero": (linear(table([(-1, 1, 0, 128, 1, 0)])), "scale is 0, expected a positive number"),
+    "scale tiny": (linear(table([(-1, 1, 1e-39, 128, 1, 1e-39)])), "finite inverse"),
+    "zero point fraction": (linear(one_group(1.0, 127.5)), "zero_point is 127.5, expected an integer from 0 to 255"),  # type: ignore[arg-type]
+    "zero point range": (linear(one_group(1.0, 16), bits=4), "zero_point is 16, expected an integer from 0 to 15"),
+    "operand": (attention({"k_groups": one_group(1.0, 0)}), "'k_groups', group 0: operands reach 255, more than 127"),
+    "multiplied operand": (linear(table([(-1, 1, 9, 0, 9, 1)]), bits=4, axis=-1), "operands reach 135, more than 127"),
+    "multiplier": (
+        linear(table([(-1, 1, 1.5, 8, 1.5, 1)]), bits=4, axis=-1),
+        r"multiplier is 1.5, expected a positive integer \(or segments=1\)",
+    ),
+    "two outer scales": (
+        linear(table([(-1, 1, 1, 8, 1, 1), (-1, 1, 2, 8, 1, 2)]), bits=4, axis=-1),
+        "group 1: outer is 2, expected one outer scale",
+    ),
+    "scale of a multiple": (linear(table([(-1, 1, 1, 8, 2, 1)]), bits=4, axis=-1), r"expected outer \* multiplier"),
+    "row multiplier": (linear(table([(-1, 1, 2, 8, 2, 1)]), bits=4), "multiplier is 2, expected 1"),
+    "row outer": (linear(table([(-1, 1, 2, 8, 1, 1)]), bits=4), "outer is 1, expected the scale 2"),
+    "segment outer": (linear(one_group(2.0), axis=-1, segments=1), "outer is 2, expected 1 with segments=1"),
+    "segment multiplier": (
+        linear(table([(-1, 1, 2, 128, 1, 1)]), axis=-1, segments=1),
+        "multiplier is 1, expected the scale 2",
+    ),
+    "bits missing": (linear(bits=None), "attribute 'bits' is missing"),
+    "bits": (linear(bits=9), "attribute 'bits' is 9, expected 1 to 8"),
+    "axis": (linear(axis=1), "attribute 'axis' is 1, expected -1"),
+    "segments": (linear(one_segment(), axis=-1, segments=2), "attribute 'segments' is 2, expected 0 or 1"),
+    "segments of rows": (linear(segments=1), "segments=1 needs axis=-1"),
+    "approximate": (gelu(approximate="sigmoid"), "attribute 'approximate' is 'sigmoid', expected 'none' or 'tanh'"),
+    "heads": (attention(num_heads=0), "attribute 'num_heads' is 0"),
+    "scale missing": (attention(scale=None), "attribute 'scale' is missing"),
+    "q table": (attention({"q_groups": np.ones((1, 4), F32)}), r"'q_groups' has shape \[1, 4\]"),
+    "p zero point": (
+        attention({"p_groups": table([(0, 1, 1, 3, 1, 1)])}),
+        "zero_point is 3, expected 0 for probabilities",
+    ),
+    "levels": (attention({"levels": np.zeros(257, np.uint8)}), r"'levels' has shape \[257\]"),
+}
+
+
+@pytest.mark.parametrize("name", CREATION)
+def test_creation(library: str, name: str) -> None:
+    """Seen when the session is created; the message names the operator and its node."""
+    node, message = CREATION[name]
+    with pytest.raises(Exception, match=message) as caught:
+        node.session()
+    assert f"{node.op} 'layer': " in str(caught.value)
+
+
+QKV = np.zeros((4, 7, 3 * 2 * 5), F32)
+RUN = {
+    "channels": (linear(), {"X": np.zeros((1, 5, 6), F32)}, r"'X' has shape \[1, 5, 6\], but W takes 4 channels"),
+    "rank": (
+        linear_node(W, one_group(), rank=1),
+        {"X": np.zeros(4, F32)},
+        r"'X' has shape \[4\], expected \[..., tokens, channels\]",
+    ),
+    "residual": (
+        linear_node(W, one_group(), residual=True),
+        {"X": X, "residual": np.zeros((1, 4, 3), F32)},
+        r"'residual' has shape \[1, 4, 3\], expected the output's \[1, 5, 3\]",
+    ),
+    "qkv width": (
+        attention(),
+        {"QKV": np.zeros((1, 7, 32), F32)},
+        r"'QKV' has shape \[1, 7, 32\], expected \[batch, tokens, 3 \* 2 heads",
+    ),
+    "bias shape": (
+        attention(bias=True),
+        {"QKV": QKV, "bias": np.zeros((1, 2, 7, 6), F32)},
+        r"'bias' has shape \[1, 2, 7, 6\]",
+    ),
+    "bias heads": (
+        attention(bias=True),
+        {"QKV": QKV, "bias": np.zeros((1, 3, 7, 7), F32)},
+        r"expected \[windows, 2 or 1, 7, 7\]",
+    ),
+    "bias windows": (
+        attention(bias=True),
+        {"QKV": QKV, "bias": np.zeros((3, 1, 7, 7), F32)},
+        "3 windows, which do not divide the batch of 4",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_run(library: str, name: str) -> None:
+    """Seen with the input that does not fit; the session goes on working."""
+    node, feeds, message = RUN[name]
+    session = node.session()
+    for _ in range(2):
+        with pytest.raises(Exception, match=message):
+            session.run(None, feeds)
+
+
+def test_constant_that_is_computed(library: str) -> None:
+    """A table that arrives at run time cannot be packed."""
+    node = linear_node(W, one_group())
+    del node.constants["w_scale"]
+    with pytest.raises(Exception, match="input 'w_scale' must be a constant"):
+        node.session()
+
+
+def test_weight_type(library: str) -> None:
+    """ONNX Runtime itself refuses a type that no operator was registered for."""
+    node = linear_node(W, one_group())
+    node.constants["W"] = W.astype(np.uint8)
+    object.__setattr__(node, "int4", False)
+    with pytest.raises(Exception, match="uint8"):
+        node.session()
