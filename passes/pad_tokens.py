@@ -73,10 +73,9 @@ class PadTokens(Pass):
         pads = edit.constant(f"{base}/pads", [0, before, 0, 0, after, 0])
         x = edit.add("Pad", [node.inputs[patches[0]], pads], f"{base}/Pad", {"mode": "constant"})
         x = edit.add("Add", [x, edit.constant(f"{base}/embedding", tokens.astype(np.float32))], f"{base}/Add")
+        maker = result.inputs[0]
         edit.replace(result, x)
-        producer_node = producer(result)
-        if producer_node is not None and producer_node.outputs and producer_node.outputs[0] is result:
-            producer_node.outputs.clear()
+        maker.outputs.clear()
         self.applied += 1
 
 

@@ -33,7 +33,7 @@ class RemoveNoops(Pass):
     **Leaves alone**
       9. A node between a graph input and a graph output, where the name of the output needs a node.
       10. `Squeeze`, `Unsqueeze` and `Flatten`, which are layout operators like Reshape.
-      11. The `Mul` of an attention block in its canonical spelling, also by 1.
+      11. The nodes of an attention block in its canonical spelling, also a `Mul` by 1.
     """
 
     def apply(self, graph: gs.Graph) -> bool:
@@ -46,9 +46,9 @@ class RemoveNoops(Pass):
         info = infer(graph)
         edit = Editor(graph)
         matches = [match_attention(node, graph) for node in graph.nodes if node.op == "Softmax"]
-        scales = {id(match.scaling) for match in matches if match is not None}
+        kept_nodes = {id(node) for match in matches if match is not None for node in match.nodes}
         for node in list(graph.nodes):
-            if id(node) in scales:  # 11
+            if id(node) in kept_nodes:  # 11
                 continue
             if not node.inputs or (not is_variable(node.inputs[0]) and node.op not in _BROADCASTING):
                 continue
@@ -61,7 +61,9 @@ class RemoveNoops(Pass):
                 self.applied += 1
             elif node.op in ("Reshape", "Transpose"):
                 inner = producer(node.inputs[0])
-                if inner is not None and inner.op == node.op and single_consumer(node.inputs[0], graph) is node:
+                if inner is None or id(inner) in kept_nodes:  # 11
+                    continue
+                if inner.op == node.op and single_consumer(node.inputs[0], graph) is node:
                     self._join(inner, node, info, edit)  # 7
             elif node.op in _BROADCASTING:
                 self._drop_expand(node, info)

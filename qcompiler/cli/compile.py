@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
+from rich.console import RenderableType
+
 from qcompiler.cli.parser import Parser, add_output_flags, add_preprocessing_flags
 from qcompiler.cli.paths import check_output, default_output, existing_model
 from qcompiler.cli.preprocessing import preprocessing_of
@@ -176,7 +178,7 @@ def _check_pass(name: str) -> None:
         raise OptionError(f"--explain '{name}': no such pass; choose one of {', '.join(known)}")
 
 
-def _explanation(report: CompileReport, name: str) -> text.Table | str:
+def _explanation(report: CompileReport, name: str) -> RenderableType:
     ran = [item for item in report.passes if item.name == name]
     if not ran:
         return f"{name}: did not run"

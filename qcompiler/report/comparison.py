@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.table import Table
+from rich.console import Group
 
 from qcompiler.evaluation.accuracy import Accuracy
 from qcompiler.evaluation.latency import Latency
 from qcompiler.report.tables import table
 
 
-def accuracy_table(results: Sequence[Accuracy], source: str) -> Table:
+def accuracy_table(results: Sequence[Accuracy], source: str) -> Group:
     """Top-1, the paired drop against the first model, agreement with it and divergence from it.
 
     Args:
@@ -32,7 +32,7 @@ def accuracy_table(results: Sequence[Accuracy], source: str) -> Table:
     return table(f"Accuracy on {source}", ("model",), numbers, rows)
 
 
-def latency_table(results: Sequence[Latency]) -> Table:
+def latency_table(results: Sequence[Latency]) -> Group:
     """Milliseconds per run and the speed relative to the first model, with the quartiles over the rounds."""
     first = results[0]
     rows = [

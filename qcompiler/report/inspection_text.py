@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.console import Group
 from rich.table import Table
 
 from qcompiler.report.inspection import Inspection
@@ -17,7 +18,7 @@ _FORMS = {
 }
 
 
-def inspection_table(inspection: Inspection) -> Table:
+def inspection_table(inspection: Inspection) -> Group:
     """One row per quantized layer."""
     rows = (
         (

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-_STEPS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_PREFIXES = ("", " k", " M", " G", " T", " P")
 
 
 def count(value: float) -> str:
     """A large count with three digits and a decimal prefix: ``5.02 G``."""
-    for step, prefix in _STEPS:
-        if abs(value) >= step:
-            return f"{value / step:#.3g}".rstrip(".") + f" {prefix}"
-    return f"{value:g}"
+    if abs(value) < 1000:
+        return f"{value:g}"
+    exponent = 0
+    # What would round to 1000 is 1.00 of the next prefix.
+    while abs(value) >= 999.5 and exponent < len(_PREFIXES) - 1:
+        value, exponent = value / 1000, exponent + 1
+    return f"{value:#.3g}".rstrip(".") + _PREFIXES[exponent]
 
 
 def file_size(size: int) -> str:
@@ -26,7 +30,7 @@ def file_size(size: int) -> str:
 
 def duration(seconds: float) -> str:
     """``9.4 s``, or ``2 min 05 s`` from a minute on."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s"
@@ -39,7 +43,7 @@ def group_counts(groups: Sequence[int]) -> str:
 
 def table(
     title: str, text_columns: Sequence[str], number_columns: Sequence[str], rows: Iterable[Sequence[object]]
-) -> Table:
+) -> Group:
     """A table of plain text: texts to the left, numbers to the right, None as a dash.
 
     Cells fold instead of losing characters: a layer name must stay one that can be searched for in the model.
@@ -50,14 +54,15 @@ def table(
         number_columns: Headers of the columns behind them.
         rows: Cells, as many as there are columns.
     """
-    shown = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in text_columns:
         shown.add_column(Text(header), overflow="fold")
     for header in number_columns:
         shown.add_column(Text(header), overflow="fold", justify="right")
     for row in rows:
         shown.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
-    return shown
+    # A title of the table's own would be wrapped to the table's width.
+    return Group(Text(title, style="bold"), shown)
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from rich.console import Group
 from rich.table import Table
 
 from qcompiler.ir.passes import PassReport
@@ -32,7 +33,7 @@ def summary(report: CompileReport, model: Path, output: Path) -> Table:
     return facts(rows)
 
 
-def layer_table(layers: Iterable[LayerReport]) -> Table:
+def layer_table(layers: Iterable[LayerReport]) -> Group:
     """One row per quantized layer; bit operations are those of one image."""
     rows = (
         (
@@ -52,18 +53,18 @@ def layer_table(layers: Iterable[LayerReport]) -> Table:
     return table("Layers", ("layer", "kind", "scheme"), numbers, rows)
 
 
-def pass_table(passes: Iterable[PassReport]) -> Table:
+def pass_table(passes: Iterable[PassReport]) -> Group:
     """What each pass did, in the order in which they ran."""
     rows = ((item.name, item.applied, len(item.refusals), item.nodes_before, item.nodes_after) for item in passes)
     return table("Passes", ("pass",), ("applied", "refused", "nodes before", "after"), rows)
 
 
-def stage_table(seconds: Mapping[str, float]) -> Table:
+def stage_table(seconds: Mapping[str, float]) -> Group:
     """Time per stage."""
     return table("Time", ("stage",), ("seconds",), ((stage, f"{value:.2f}") for stage, value in seconds.items()))
 
 
-def refusal_table(passes: Iterable[PassReport], name: str) -> Table:
+def refusal_table(passes: Iterable[PassReport], name: str) -> Group:
     """The places that the pass ``name`` looked at and left alone; the last column is the value at fault."""
     rows = (
         (refusal.node, refusal.reason, refusal.value)

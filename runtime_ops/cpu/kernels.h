@@ -76,7 +76,7 @@ enum class Grouping {
 };
 enum class Gelu { kNone, kErf, kTanh };
 
-// [LayerNormalization ->] quantize -> integer product -> scales, bias [-> GELU] [-> + residual].
+// [LayerNormalization ->] [row norm ->] quantize -> integer product -> scales, bias [-> GELU] [-> + residual].
 // Everything is copied at creation; the pointers may be released afterwards.
 struct LinearSpec {
   std::int64_t channels = 0;  // C
@@ -92,6 +92,7 @@ struct LinearSpec {
   const float* gamma = nullptr;  // [C]; nullptr: no LayerNormalization in front
   const float* beta = nullptr;   // [C], or nullptr for zeros
   float epsilon = 1e-5f;
+  bool normalize = false;  // divide every row by its root mean square (after LayerNormalization); see RowNorm's body
 };
 
 struct LinearCall {

@@ -87,6 +87,7 @@ Status create(const LinearSpec& spec, Linear* linear) {
   linear->gelu = spec.gelu;
   linear->norm = spec.gamma != nullptr;
   linear->epsilon = spec.epsilon;
+  linear->row_norm = spec.normalize;
   linear->w_scale = padded(spec.w_scale, spec.outputs);
   linear->bias = padded(spec.bias, spec.outputs);
   if (linear->norm) {

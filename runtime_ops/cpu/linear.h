@@ -24,7 +24,8 @@ struct Linear {
   std::int64_t channels = 0, outputs = 0;
   Grouping grouping = Grouping::kRows;
   Gelu gelu = Gelu::kNone;
-  bool norm = false;
+  bool norm = false;      // LayerNormalization
+  bool row_norm = false;  // rows divided by their root mean square
   float epsilon = 0.0f;
   std::vector<float> w_scale, bias, gamma, beta;  // padded to 16
   GroupQuantizer quantizer;
@@ -60,11 +61,21 @@ struct ChannelParameters {
   void assign(const Linear& linear) const;
 };
 
+// Rows as the quantizer sees them, after LayerNormalization and row norm; at most kNormRows at a time.
+struct PreparedRows {
+  const float* data;
+  std::ptrdiff_t ld;
+};
+
 // Ranges of the channels over rows [begin, end) of `x`; the statistics of LayerNormalization are left in mean/rstd.
 struct RangeBuffers {
-  float* norm;  // [kNormRows, C padded to 16]
+  float* norm;      // [kNormRows, C padded to 16]
+  float* row_norm;  // [kNormRows] root mean squares of the rows prepared last
   void take(Arena& arena, const Linear& linear);
 };
+// Prepares rows whose LayerNormalization statistics are known; without either norm the rows themselves come back.
+PreparedRows prepare_rows(const Linear& linear, const float* x, int rows, const float* mean, const float* rstd,
+                          const RangeBuffers& buffers);
 void measure_channels(const Linear& linear, const float* x, std::int64_t rows, float* mean, float* rstd,
                       const RangeBuffers& buffers, float* lower, float* upper);
 

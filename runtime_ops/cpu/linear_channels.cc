@@ -54,7 +54,27 @@ void ChannelParameters::assign(const Linear& linear) const {
 }
 
 void RangeBuffers::take(Arena& arena, const Linear& linear) {
-  norm = linear.norm ? arena.take<float>(kNormRows * round_up(linear.channels, kPanel)) : nullptr;
+  const bool copies = linear.norm || linear.row_norm;
+  norm = copies ? arena.take<float>(kNormRows * round_up(linear.channels, kPanel)) : nullptr;
+  row_norm = linear.row_norm ? arena.take<float>(kNormRows) : nullptr;
+}
+
+PreparedRows prepare_rows(const Linear& linear, const float* x, int rows, const float* mean, const float* rstd,
+                          const RangeBuffers& buffers) {
+  const Stages& stages = *linear.path->stages;
+  const int cols = static_cast<int>(linear.channels);
+  const std::ptrdiff_t padded = round_up(linear.channels, kPanel);
+  PreparedRows out = {x, static_cast<std::ptrdiff_t>(linear.channels)};
+  if (linear.norm) {
+    stages.normalize(out.data, out.ld, rows, cols, mean, rstd, linear.gamma.data(), linear.beta.data(), buffers.norm,
+                     padded);
+    out = {buffers.norm, padded};
+  }
+  if (linear.row_norm) {
+    stages.row_norm(out.data, out.ld, rows, cols, buffers.row_norm, buffers.norm, padded);
+    out = {buffers.norm, padded};
+  }
+  return out;
 }
 
 void measure_channels(const Linear& linear, const float* x, std::int64_t rows, float* mean, float* rstd,
@@ -65,15 +85,10 @@ void measure_channels(const Linear& linear, const float* x, std::int64_t rows, f
   for (std::int64_t m = 0; m < rows; m += kNormRows) {
     const int count = static_cast<int>(std::min<std::int64_t>(kNormRows, rows - m));
     const float* block = x + m * ld;
-    std::ptrdiff_t ld_block = ld;
-    if (linear.norm) {
-      ld_block = round_up(ld, kPanel);
-      stages.row_stats(block, ld, count, cols, linear.epsilon, mean + m, rstd + m);
-      stages.normalize(block, ld, count, cols, mean + m, rstd + m, linear.gamma.data(), linear.beta.data(),
-                       buffers.norm, ld_block);
-      block = buffers.norm;
-    }
-    stages.channel_ranges(block, ld_block, count, cols, lower, upper, m == 0);
+    if (linear.norm) stages.row_stats(block, ld, count, cols, linear.epsilon, mean + m, rstd + m);
+    const PreparedRows prepared =
+        prepare_rows(linear, block, count, linear.norm ? mean + m : nullptr, linear.norm ? rstd + m : nullptr, buffers);
+    stages.channel_ranges(prepared.data, prepared.ld, count, cols, lower, upper, m == 0);
   }
 }
 

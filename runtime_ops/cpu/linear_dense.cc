@@ -95,19 +95,18 @@ void quantize_chunk(const Linear& linear, const Layout& layout, std::int64_t ins
   for (std::int64_t m = 0; m < count; m += kNormRows) {
     const int rows = static_cast<int>(std::min<std::int64_t>(kNormRows, count - m));
     const std::int64_t row = instance * layout.rows + begin + m;
-    const float* block = x + row * linear.channels;
-    std::ptrdiff_t ld = linear.channels;
-    if (linear.norm) {
+    const float* const source = x + row * linear.channels;
+    const float *mean = w.mean, *rstd = w.rstd;
+    if (linear.norm && by_rows) {
+      stages.row_stats(source, linear.channels, rows, cols, linear.epsilon, w.mean, w.rstd);
+    } else if (linear.norm) {
       // In channels mode the statistics are known from the pass that measured the channels.
-      const float* mean = by_rows ? w.mean : layout.mean + row;
-      const float* rstd = by_rows ? w.rstd : layout.rstd + row;
-      if (by_rows) stages.row_stats(block, ld, rows, cols, linear.epsilon, w.mean, w.rstd);
-      const std::ptrdiff_t ld_norm = round_up(linear.channels, kPanel);
-      stages.normalize(block, ld, rows, cols, mean, rstd, linear.gamma.data(), linear.beta.data(), w.buffers.norm,
-                       ld_norm);
-      block = w.buffers.norm;
-      ld = ld_norm;
+      mean = layout.mean + row;
+      rstd = layout.rstd + row;
     }
+    const PreparedRows prepared = prepare_rows(linear, source, rows, mean, rstd, w.buffers);
+    const float* const block = prepared.data;
+    const std::ptrdiff_t ld = prepared.ld;
     std::uint8_t* const out = w.a + m * layout.lda;
     if (by_rows) {
       stages.row_ranges(block, ld, rows, cols, w.lower, w.upper);
@@ -125,6 +124,9 @@ void quantize_chunk(const Linear& linear, const Layout& layout, std::int64_t ins
         w.zero[m + i] = q.offset[0];
         w.outer[m + i] = q.outer[0];
       }
+    }
+    if (linear.row_norm) {
+      for (int i = 0; i < rows; ++i) w.outer[m + i] *= w.buffers.row_norm[i];
     }
   }
 }

@@ -35,6 +35,7 @@ struct Layout {
   std::int64_t depth;      // upper bound of the padded positions of all groups
   std::ptrdiff_t lda;
   float *mean, *rstd;      // [instances * rows]
+  float* row_norm;         // [instances * rows]
   float* ranges;           // [instances * parts][2][C padded]
   std::int32_t* channel;   // [instances][lda]
   std::int32_t* begin;     // [instances][groups + 1]
@@ -74,6 +75,7 @@ std::size_t lay_out(const Linear& linear, std::int64_t batch, std::int64_t rows,
   const std::int64_t tasks = batch * layout->parts;
   layout->mean = linear.norm ? arena.take<float>(round_up(batch * rows, kPanel)) : nullptr;
   layout->rstd = linear.norm ? arena.take<float>(round_up(batch * rows, kPanel)) : nullptr;
+  layout->row_norm = linear.row_norm ? arena.take<float>(round_up(batch * rows, kPanel)) : nullptr;
   layout->ranges = arena.take<float>(tasks * 2 * round_up(linear.channels, kPanel));
   layout->channel = arena.take<std::int32_t>(batch * layout->lda);
   layout->begin = arena.take<std::int32_t>(batch * (layout->groups + 1));
@@ -125,13 +127,11 @@ void quantize_rows(const Linear& linear, const Layout& layout, std::int64_t inst
   const std::int32_t last = order.begin[layout.groups];
   for (std::int64_t m = begin; m < end; ++m) {
     const std::int64_t row = instance * layout.rows + m;
-    const float* source = x + row * linear.channels;
-    if (linear.norm) {
-      stages.normalize(source, linear.channels, 1, cols, layout.mean + row, layout.rstd + row, linear.gamma.data(),
-                       linear.beta.data(), w.buffers.norm, channels);
-      source = w.buffers.norm;
-    }
-    stages.quantize_channels(source, linear.channels, 1, cols, quantizer, w.codes, channels);
+    const PreparedRows prepared =
+        prepare_rows(linear, x + row * linear.channels, 1, linear.norm ? layout.mean + row : nullptr,
+                     linear.norm ? layout.rstd + row : nullptr, w.buffers);
+    if (linear.row_norm) layout.row_norm[row] = w.buffers.row_norm[0];
+    stages.quantize_channels(prepared.data, linear.channels, 1, cols, quantizer, w.codes, channels);
     std::uint8_t* const out = layout.a + row * layout.lda;
     // Padding meets zero weights, so any code will do.
     for (std::int32_t i = 0; i < last; ++i) out[i] = w.codes[order.channel[i] < 0 ? 0 : order.channel[i]];
@@ -196,6 +196,7 @@ void multiply_panels(const Linear& linear, const LinearCall& call, const Layout&
     e.ld_acc = kBlockCols;
     e.rows = rows;
     e.cols = static_cast<int>(std::min<std::int64_t>(kBlockCols, linear.outputs - column));
+    e.outer = linear.row_norm ? layout.row_norm + row : nullptr;
     e.w_scale = linear.w_scale.data() + column;
     e.bias = linear.bias.data() + column;
     e.gelu = linear.gelu;

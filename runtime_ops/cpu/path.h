@@ -57,13 +57,13 @@ struct ChannelQuantizer {
 // y = (float(acc - zero[m] * column_sum[n]) * outer[m]) * w_scale[n] + bias[n], activation, + residual.
 struct Epilogue {
   const std::int32_t* acc = nullptr;
-  const float* sum = nullptr;  // instead of acc: already in float, `outer` is not applied
+  const float* sum = nullptr;  // instead of acc: already in float
   std::ptrdiff_t ld_acc = 0;   // of acc and sum
   int rows = 0;
   int cols = 0;
   const std::int32_t* zero = nullptr;        // [rows], or nullptr: 0
   const std::int32_t* column_sum = nullptr;  // [cols], padded to 16
-  const float* outer = nullptr;              // [rows]
+  const float* outer = nullptr;              // [rows], or nullptr: 1
   const float* w_scale = nullptr;            // [cols], padded to 16
   const float* bias = nullptr;               // [cols], padded to 16, or nullptr
   Gelu gelu = Gelu::kNone;
@@ -90,6 +90,9 @@ struct Stages {
   void (*row_stats)(const float* x, std::ptrdiff_t ld, int rows, int cols, float epsilon, float* mean, float* rstd);
   void (*normalize)(const float* x, std::ptrdiff_t ld, int rows, int cols, const float* mean, const float* rstd,
                     const float* gamma, const float* beta, float* out, std::ptrdiff_t ld_out);
+  // norm[m] = root mean square of a row (1 for zeros); out = x / norm, may be x itself.
+  void (*row_norm)(const float* x, std::ptrdiff_t ld, int rows, int cols, float* norm, float* out,
+                   std::ptrdiff_t ld_out);
   // lower/upper padded to 16; `first` starts them, otherwise they are widened.
   void (*channel_ranges)(const float* x, std::ptrdiff_t ld, int rows, int cols, float* lower, float* upper, bool first);
   void (*row_ranges)(const float* x, std::ptrdiff_t ld, int rows, int cols, float* lower, float* upper);

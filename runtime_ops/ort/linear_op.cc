@@ -63,6 +63,11 @@ class LinearKernel final : public Kernel {
     spec.bias = info.vector(inputs_.bias, "bias", outputs_).floats();
     spec.bits = bits_attribute(info);
     spec.grouping = grouping(info);
+    const std::int64_t normalize = info.integer("normalize", 0);
+    if (normalize != 0 && normalize != 1) {
+      throw Error("attribute 'normalize' is " + std::to_string(normalize) + ", expected 0 or 1");
+    }
+    spec.normalize = normalize == 1;
     spec.groups = group_table(info, inputs_.groups, "groups", table_use(spec.grouping), spec.bits);
     if (parts & kGelu) spec.gelu = gelu(info);
     if (parts & kNorm) {

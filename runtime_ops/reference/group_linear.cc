@@ -50,7 +50,7 @@ float scaled_sum(const cpu::LinearSpec& spec, const std::vector<std::int32_t>& o
     }
     sum += static_cast<float>(acc) * group_at(spec.groups, g).scale;
   }
-  return sum;
+  return sum * outer;
 }
 
 }  // namespace
@@ -66,6 +66,7 @@ void group_linear(const cpu::LinearSpec& spec, const cpu::LinearCall& call) {
   const float top = static_cast<float>((1 << spec.bits) - 1);
   std::vector<float> x(static_cast<std::size_t>(call.rows * channels));
   std::vector<std::int32_t> operand(static_cast<std::size_t>(channels));
+  std::vector<float> norm(static_cast<std::size_t>(call.rows), 1.0f);
   for (std::int64_t b = 0; b < call.batch; ++b) {
     for (std::int64_t n = 0; n < call.rows; ++n) {
       const float* from = call.x + (b * call.rows + n) * channels;
@@ -75,6 +76,7 @@ void group_linear(const cpu::LinearSpec& spec, const cpu::LinearCall& call) {
       } else {
         std::copy(from, from + channels, to);
       }
+      if (spec.normalize) norm[static_cast<std::size_t>(n)] = row_norm(to, channels);
     }
     std::vector<int> index;
     const std::vector<Group> groups = item_groups(spec, x.data(), call.rows, &index);
@@ -87,8 +89,9 @@ void group_linear(const cpu::LinearSpec& spec, const cpu::LinearCall& call) {
                                                    : static_cast<std::int32_t>(code - group.zero_point);
       }
       // The base scale of integer channels is the same in every group.
-      const float outer =
+      const float table_outer =
           spec.grouping == Grouping::kRows ? groups[static_cast<std::size_t>(n)].outer : group_at(spec.groups, 0).outer;
+      const float outer = table_outer * norm[static_cast<std::size_t>(n)];
       for (std::int64_t d = 0; d < outputs; ++d) {
         const float y = scaled_sum(spec, operand, d, index, outer) * spec.w_scale[d];
         const std::int64_t at = (b * call.rows + n) * outputs + d;

@@ -36,6 +36,9 @@ std::int32_t weight_at(const cpu::LinearSpec& spec, std::int64_t index);
 // LayerNormalization of one row; beta may be nullptr. Double inside.
 void layer_norm(const float* x, std::int64_t count, const float* gamma, const float* beta, float epsilon, float* out);
 
+// Divides a row by its root mean square in place; returns what it was divided by (1 for zeros). Double inside.
+float row_norm(float* x, std::int64_t count);
+
 // Activation of one value; double inside.
 float gelu(float y, cpu::Gelu kind);
 

@@ -80,6 +80,7 @@ def test_images_are_what_preset_half_makes_of_a_picture():
     assert images.dtype == np.float32
 
 
+@pytest.mark.slow
 def test_training_is_reproducible_and_learns():
     torch = pytest.importorskip("torch")
     draw = np.random.default_rng(0)

@@ -46,7 +46,7 @@ def run(path, images):
     return ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"input": images})[0]
 
 
-@pytest.mark.parametrize("exporter", ["legacy", "dynamo"])
+@pytest.mark.parametrize("exporter", ["legacy", pytest.param("dynamo", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("batch", ["symbolic", 1, 3])
 def test_written_model_is_the_torch_model(small_timm, tmp_path, exporter, batch):
     torch = pytest.importorskip("torch")
@@ -220,6 +220,7 @@ print(require_timm("the test").is_model("vit_tiny_patch16_224"))
 """
 
 
+@pytest.mark.slow
 def test_timm_beside_a_torchvision_that_does_not_load(timm):
     done = subprocess.run([sys.executable, "-c", BROKEN_TORCHVISION], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -228,6 +229,7 @@ def test_timm_beside_a_torchvision_that_does_not_load(timm):
         pytest.skip("this torchvision imports without its library")
 
 
+@pytest.mark.slow
 def test_trained_weights_of_the_measuring_folder(timm, tmp_path):
     weights = SHARED / "weights" / f"{NAME}.safetensors"
     if not weights.is_file():

@@ -20,7 +20,7 @@ QC_INLINE void epilogue_rows(const Epilogue& e) {
     for (int n = 0; n < e.cols; n += 16) {
       F16 v;
       if (e.sum != nullptr) {
-        v = load(e.sum + m * e.ld_acc + n);
+        v = mul(load(e.sum + m * e.ld_acc + n), outer);
       } else {
         I16 acc = load_i(e.acc + m * e.ld_acc + n);
         if (e.zero != nullptr) acc = sub_i(acc, mul_i(zero, load_i(e.column_sum + n)));

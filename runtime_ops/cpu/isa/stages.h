@@ -6,6 +6,7 @@
 #include "math.h"
 
 #include "layer_norm.h"
+#include "row_norm.h"
 #include "ranges.h"
 #include "quantize.h"
 #include "epilogue.h"
@@ -16,7 +17,7 @@ namespace cpu {
 namespace {
 
 constexpr Stages kStages = {
-    row_stats, normalize,   channel_ranges, row_ranges, assign,  quantize_rows, quantize_channels,
+    row_stats, normalize,   row_norm, channel_ranges, row_ranges, assign,  quantize_rows, quantize_channels,
     epilogue,  add_segment, scores,         softmax,    map_bytes,
 };
 

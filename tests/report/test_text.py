@@ -1,0 +1,70 @@
+"""The report of a compilation as text."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from qcompiler.report import text
+
+from .samples import LONG_NAME, REPORT, STOPPED
+
+
+def shown(part, width=100_000):
+    stream = io.StringIO()
+    Console(file=stream, width=width, markup=False, emoji=False, highlight=False).print(part)
+    return stream.getvalue()
+
+
+def lines(part):
+    return {line.split("  ")[0]: line for line in shown(part).splitlines()}
+
+
+def test_summary_says_what_it_cost():
+    found = lines(text.summary(REPORT, Path("vit.onnx"), Path("vit.igq.onnx")))
+    assert list(found) == ["model", "calibration", "agreement", "BOPs", "size", "written"]
+    assert "vit.onnx: igq, w4a4, first and last layer at 8 bits, 3 quantized layers" in found["model"]
+    assert "128 images of photos; mean 0.5 0.5 0.5, resize 248" in found["calibration"]
+    assert "float and quantized agree on 96.1 % +- 1.7 of 128 calibration images; KL 0.0421" in found["agreement"]
+    assert "26.0 M products (0.2500 of W8A8) + 566 k bookkeeping (0.0218 of the products)" in found["BOPs"]
+    assert "+ 3.59 M fixed layers = 30.2 M (0.0181 of float32)" in found["BOPs"]
+    assert "22.9 MB -> 4.12 MB (0.180 of float)" in found["size"]
+    assert "vit.igq.onnx (42.3 s)" in found["written"]
+
+
+def test_summary_of_an_early_stage():
+    found = lines(text.summary(STOPPED, Path("vit.onnx"), Path("vit.igq.onnx")))
+    assert "canonical float graph" in found["model"]
+    assert "not measured" in found["agreement"]
+    assert "none" in found["BOPs"]
+
+
+def test_no_fixed_layers_no_fixed_bits():
+    report = replace(REPORT, layers=REPORT.layers[1:])
+    assert text.method(report) == "igq, w4a4, 2 quantized layers"
+
+
+def test_calibration_without_description():
+    assert text.calibration({"kind": "reader", "preprocessing": None}) == "reader"
+    assert text.calibration({}) == "none"
+
+
+def test_layer_table():
+    found = shown(text.layer_table(REPORT.layers)).splitlines()
+    attention = next(line for line in found if line.strip().startswith("blocks.0.attn"))
+    assert attention.split() == "blocks.0.attn attention codebook - 4 8/4/2/16 37 x 32 x 37 4.21 M 314 k".split()
+    assert any(LONG_NAME in line for line in found)
+    assert any("patch[proj]" in line and "patch_embed (fixed)" in line for line in found)
+
+
+def test_layer_table_on_a_narrow_terminal_keeps_names_whole():
+    assert "…" not in shown(text.layer_table(REPORT.layers), width=60)
+
+
+def test_passes_stages_and_refusals():
+    assert "fuse_epilogue" in shown(text.pass_table(REPORT.passes))
+    assert "12.30" in shown(text.stage_table(REPORT.seconds))
+    refusals = shown(text.refusal_table(REPORT.passes, "fuse_epilogue"))
+    assert "its result has several readers" in refusals
+    assert "fuse_gelu" not in refusals
