@@ -118,8 +118,7 @@ class CanonicalAttention(Pass):
         x = edit.reshape(x, [0, 0, heads * width], f"{scope}/Reshape")
         shape: Shape = (sizes.instances, sizes.tokens, heads * width)
         result = scores.mixing.outputs[0]
-        order = _token_order(sizes).reshape(at_batch(info.shape(result) or (), 2))
-        replace_by_tokens(result, x, shape, order, info, edit, f"{scope}/tokens")
+        replace_by_tokens(result, x, shape, _token_order(sizes), info, edit, f"{scope}/tokens")
 
 
 def _sizes(scores: Scores, info: ShapeInfo) -> _Sizes | str:

@@ -43,10 +43,8 @@ class FuseEpilogue(Pass):
                 if not is_variable(other) or other is result or other.shape is None or other.shape != result.shape:
                     self.refuse(node, "the tensor added to it has another shape", getattr(other, "shape", None))  # 4
                     continue
-                if other.inputs and position.get(id(other.inputs[0]), -1) > position[id(node)]:
-                    # The other branch is computed later: it will take this result as its own residual.
-                    if other.inputs[0].op == "GroupLinear" and len(other.outputs) == 1:
-                        continue
+                if _is_later_linear(other, node, position):
+                    continue  # it will take this result as its own residual
                 self._fuse(edit, node, reader, "GroupLinearAdd", [other])  # 2
         return self.applied > 0
 
@@ -57,3 +55,11 @@ class FuseEpilogue(Pass):
         fused_node.name, node.name = node.name, fused_node.name  # the fused node keeps the layer's name
         edit.replace(reader.outputs[0], fused)
         self.applied += 1
+
+
+def _is_later_linear(tensor: gs.Tensor, node: gs.Node, position: dict[int, int]) -> bool:
+    """Whether the tensor is the result of a lowered linear layer behind ``node`` that only one node reads."""
+    maker = tensor.inputs[0] if tensor.inputs else None
+    if maker is None or maker.op != "GroupLinear" or len(tensor.outputs) != 1:
+        return False
+    return position.get(id(maker), -1) > position[id(node)]

@@ -32,10 +32,12 @@ class FusePrologue(Pass):
         for norm in [node for node in graph.nodes if node.op == "LayerNormalization"]:
             readers = norm.outputs[0].outputs
             if len(readers) != 1 or readers[0].op not in _FUSED or any(norm.outputs[0] is out for out in graph.outputs):
-                self.refuse(norm, "it is not read by one lowered linear layer alone", [node.op for node in readers])  # 3
+                found = [node.op for node in readers]
+                self.refuse(norm, "it is not read by one lowered linear layer alone", found)  # 3
                 continue
             rank = len(norm.inputs[0].shape or ())
-            if len(norm.inputs) != 3 or norm.attrs.get("axis", -1) not in (-1, rank - 1) or not is_constant(norm.inputs[1]):
+            constant = len(norm.inputs) == 3 and is_constant(norm.inputs[1]) and is_constant(norm.inputs[2])
+            if not constant or norm.attrs.get("axis", -1) not in (-1, rank - 1):
                 self.refuse(norm, "it has no constant scale and bias over the last axis")  # 3
                 continue
             linear = readers[0]

@@ -56,15 +56,15 @@ class LowerAttention(Pass):
         if q is None or k is None or packed is None or joined is None:
             return "queries, keys and values are not read from one packed tensor"
         qkv, heads = packed
-        levels = p.levels or edit.constant(f"{softmax.name}.levels", uniform_levels(p.bits))
+        name = softmax.name.rsplit("/", 1)[0]  # the block: the fused node takes its name
+        levels = p.levels or edit.constant(f"{name}.levels", uniform_levels(p.bits))
         inputs = [qkv, q.groups, k.groups, v.groups, p.groups, levels]
         if bias is not None:
-            inputs.append(edit.constant(f"{softmax.name}.bias", bias))
-        name = softmax.name.removesuffix("/Softmax")
+            inputs.append(edit.constant(f"{name}.bias", bias))
         lowered = edit.add(
             "GroupAttention" if bias is None else "GroupAttentionBias",
             inputs,
-            f"{name}/GroupAttention",
+            name,
             {"num_heads": heads, "scale": float(scale), "bits": q.bits},
             domain=DOMAIN,
         )

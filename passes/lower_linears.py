@@ -48,7 +48,7 @@ class LowerLinears(Pass):
         bias: gs.Tensor | None = None
         if len(result.outputs) == 1 and result.outputs[0].op == "Add" and is_constant(result.outputs[0].inputs[1]):
             add = result.outputs[0]  # 3
-            if add.inputs[1].values.ndim == 1:
+            if add.inputs[1].values.shape == w_scale.values.shape:
                 bias, result = add.inputs[1], add.outputs[0]
         if bias is None:
             bias = edit.constant(f"{node.name}.bias", np.zeros(w_scale.values.shape, np.float32))

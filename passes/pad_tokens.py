@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from qcompiler.errors import UnsupportedModelError
 from qcompiler.ir.constants import array_of, is_variable, producer, single_consumer
 from qcompiler.ir.dims import fixed
 from qcompiler.ir.editing import Editor
@@ -28,6 +29,8 @@ class PadTokens(Pass):
 
     **Leaves alone**
       3. Joins of two computed tensors, other axes, tokens that differ between instances.
+
+    **Refuses the model**: any other Expand to the unknown batch size.
     """
 
     def apply(self, graph: gs.Graph) -> bool:
@@ -37,6 +40,14 @@ class PadTokens(Pass):
             if any(_is_expanded(tensor) for tensor in node.inputs):
                 self._rewrite(node, info, edit)
         return self.applied > 0
+
+    def ensures(self, graph: gs.Graph) -> None:
+        for node in graph.nodes:
+            if node.op == "Expand" and is_variable(node.inputs[1]):
+                raise UnsupportedModelError(
+                    f"node '{node.name}' (Expand) copies a tensor for every image of a batch of unknown size; "
+                    "export the model with a fixed batch size"
+                )
 
     def _rewrite(self, node: gs.Node, info: ShapeInfo, edit: Editor) -> None:
         shape = info.shape(node.outputs[0])
@@ -72,7 +83,8 @@ class PadTokens(Pass):
         base = f"{scope}/tokens"
         pads = edit.constant(f"{base}/pads", [0, before, 0, 0, after, 0])
         x = edit.add("Pad", [node.inputs[patches[0]], pads], f"{base}/Pad", {"mode": "constant"})
-        x = edit.add("Add", [x, edit.constant(f"{base}/embedding", tokens.astype(np.float32))], f"{base}/Add")
+        embedding = edit.constant(f"{base}/embedding".lstrip("/"), tokens.astype(np.float32))
+        x = edit.add("Add", [x, embedding], f"{base}/Add")
         maker = result.inputs[0]
         edit.replace(result, x)
         maker.outputs.clear()

@@ -13,6 +13,8 @@ from qcompiler.ir.passes import Pass
 from qcompiler.quant.groups import CHANNELS, ROWS
 from qcompiler.quant.plan import AttentionPlan
 
+_QUANTIZED_READERS = ["GroupQuantizeLinear", "GroupSort"]
+
 
 class QuantizeAttention(Pass):
     """Writes the plan of every attention block into the graph as readable nodes.
@@ -35,11 +37,12 @@ class QuantizeAttention(Pass):
         self._plans = plans
 
     def requires(self, graph: gs.Graph) -> None:
-        """Every planned block has its Softmax, read by one product."""
+        """Every planned block has its Softmax, read by one product or by its own quantizer."""
         nodes = {node.name: node for node in graph.nodes}
         for name in self._plans:
             node = nodes.get(name)
-            if node is None or node.op != "Softmax" or [reader.op for reader in node.outputs[0].outputs] != ["MatMul"]:
+            readers = [] if node is None else sorted(reader.op for reader in node.outputs[0].outputs)
+            if node is None or node.op != "Softmax" or readers not in (["MatMul"], _QUANTIZED_READERS):
                 raise VerificationError(f"the plan names '{name}', which is no Softmax of an attention block")
 
     def apply(self, graph: gs.Graph) -> bool:
@@ -51,9 +54,12 @@ class QuantizeAttention(Pass):
                 continue
             scores = score_product(softmax)
             context = softmax.outputs[0].outputs[0]
-            if context.op != "MatMul" or scores is None:
+            if context.op != "MatMul":
                 continue  # already quantized
-            name = plan.name
+            if scores is None:
+                self.refuse(softmax, "no product of queries and keys in front of it")
+                continue
+            name = softmax.name.rsplit("/", 1)[0]
             query, key = scores.inputs
             scores.inputs = [
                 add_group_quantizer(edit, query, plan.query.to_array(), plan.query.bits, ROWS, f"{name}/query"),
@@ -61,8 +67,11 @@ class QuantizeAttention(Pass):
             ]
             levels = edit.constant(f"{name}.levels", plan.levels) if plan.codebook else None  # 2
             probability, value = context.inputs
+            table = plan.probability
             context.inputs = [
-                add_group_quantizer(edit, probability, plan.probability.to_array(), plan.probability.bits, ROWS, f"{name}/probability", levels),
+                add_group_quantizer(
+                    edit, probability, table.to_array(), table.bits, ROWS, f"{name}/probability", levels
+                ),
                 add_group_quantizer(edit, value, plan.value.to_array(), plan.value.bits, CHANNELS, f"{name}/value"),
             ]
             self.applied += 1

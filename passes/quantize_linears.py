@@ -45,6 +45,9 @@ class QuantizeLinears(Pass):
             node = nodes.get(name)
             if node is None or node.op != "MatMul":
                 raise VerificationError(f"the plan names '{name}', which is no MatMul of the graph")
+            shape, planned = node.inputs[1].shape, plan.weight.codes.shape
+            if is_constant(node.inputs[1]) and tuple(shape) != planned:
+                raise VerificationError(f"the plan of '{name}' is for a weight of shape {planned}, not {tuple(shape)}")
 
     def apply(self, graph: gs.Graph) -> bool:
         edit = Editor(graph)

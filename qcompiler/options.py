@@ -63,7 +63,9 @@ class CompileOptions:
         if self.bop_budget is not None and not 0 < self.bop_budget <= 1:
             raise OptionError(f"--bop-budget {self.bop_budget:g} is not in (0, 1]: it is a fraction of W8A8")
         if not 0 <= self.overhead_budget <= 10:
-            raise OptionError(f"--overhead-budget {self.overhead_budget:g} is not in [0, 10]: it is a fraction of the products")
+            raise OptionError(
+                f"--overhead-budget {self.overhead_budget:g} is not in [0, 10]: it is a fraction of the products"
+            )
         if not 2 <= self.first_last_bits <= 8:
             raise OptionError(f"--first-last-bits {self.first_last_bits} is not in 2..8")
         if not self.group_candidates or not all(1 <= count <= 64 for count in self.group_candidates):

@@ -43,7 +43,8 @@ def choose_group_counts(options: Mapping[str, Sequence[GroupChoice]], budget: in
     least = sum(min(option.bookkeeping for option in choices) for choices in options.values())
     if least > budget:
         raise BudgetError(
-            f"the cheapest grouping needs {least:,} bit operations of bookkeeping and --overhead-budget allows {budget:,}; "
+            f"the cheapest grouping needs {least:,} bit operations of bookkeeping "
+            f"and --overhead-budget allows {budget:,}; "
             f"raise --overhead-budget by a factor of {least / max(budget, 1):.3g}"
         )
     names = [name for name, choices in options.items() for _ in choices]

@@ -1,7 +1,7 @@
 """Streaming accumulators: what is kept of a tensor while calibration data runs through the model.
 
-Each one sees every batch and keeps a bounded amount, so memory does not grow with the number of images. Samples are drawn
-by reservoir with a seed of their own: the same data in the same order gives the same statistics.
+Each one sees every batch and keeps a bounded amount, so memory does not grow with the number of images. Samples are
+drawn by reservoir with a seed of their own: the same data in the same order gives the same statistics.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Accumulator(Protocol):
 
 
 def as_instances(x: F32) -> F32:
-    """``x [..., N, C]`` as ``[instances, N, C]``; a matrix ``[N, C]`` is N instances of one row (a pooled classifier input)."""
+    """``x [..., N, C]`` as ``[instances, N, C]``; a matrix ``[N, C]`` (pooled images) is N instances of one row."""
     return x[:, None, :] if x.ndim == 2 else x.reshape(-1, *x.shape[-2:])
 
 
@@ -121,8 +121,8 @@ class Normalized:
 class SecondMoment:
     """Token-weighted second moment ``X^T diag(w) X [C, C]`` of the rows of a tensor.
 
-    A token weighs ``1 / (|x|^2 + typical)`` with the first batch's median ``|x|^2`` as the typical one: the few massive tokens
-    of a vision transformer would own an unweighted moment.
+    A token weighs ``1 / (|x|^2 + typical)`` with the first batch's median ``|x|^2`` as the typical one: the few massive
+    tokens of a vision transformer would own an unweighted moment.
     """
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ def collect(
     *,
     threads: int = 0,
     source: Mapping[str, object] | None = None,
-    progress: Callable[[int], None] = lambda images: None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Statistics:
     """Run the data once and answer all requests.
 

@@ -53,7 +53,8 @@ class Statistics:
             return self.tensors[tensor][name].astype(np.float32, copy=False)
         except KeyError:
             raise CalibrationDataError(
-                f"the statistics hold no '{name}' of tensor '{tensor}': they were saved for another model; calibrate again"
+                f"the statistics hold no '{name}' of tensor '{tensor}': "
+                "they were saved for another model; calibrate again"
             ) from None
 
     def save(self, path: Path) -> None:
@@ -78,7 +79,7 @@ class Statistics:
                     if key != "__header__":
                         tensor, name = key.rsplit("|", 1)
                         tensors.setdefault(tensor, {})[name] = archive[key]
-        except (OSError, KeyError, ValueError, BadZipFile) as error:
+        except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile) as error:
             raise CalibrationDataError(
                 f"{path} is not a statistics file of qcompile ({error}); write one with --save-stats"
             ) from None

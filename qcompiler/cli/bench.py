@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qcompiler.cli.parser import (
     Parser,
@@ -12,15 +11,11 @@ from qcompiler.cli.parser import (
     add_output_flags,
     add_preprocessing_flags,
     positive,
+    preprocessing_of,
     thread_count,
 )
-from qcompiler.cli.preprocessing import preprocessing_of
+from qcompiler.cli.paths import existing_model
 from qcompiler.cli.terminal import Terminal
-from qcompiler.errors import CalibrationDataError, OptionError
-
-if TYPE_CHECKING:
-    from qcompiler.calibration.inputs import Feed
-    from qcompiler.cli.sessions import OpenModels
 
 _DESCRIPTION = """\
 Time a float model and models compiled from it in interleaved rounds, so that a drift of the machine's speed meets all
@@ -60,40 +55,22 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> None:
     Raises:
         QcompilerError: A file cannot be used, or the batch or data does not fit the models.
     """
-    from qcompiler.cli.sessions import open_models
-    from qcompiler.evaluation.latency import measure_latency
+    paths = [existing_model(path) for path in (arguments.float, *arguments.models)]
+
+    from qcompiler.driver.comparison import compare_latency
     from qcompiler.report.comparison import latency_table
 
-    models = open_models([arguments.float, *arguments.models], arguments.threads, arguments.without_library)
-    feed, source = _feed(arguments, models)
+    preprocessing = preprocessing_of(arguments)
     with terminal.progress() as progress:
         progress.stage("time")
-        results = measure_latency(
-            models.runs, feed, models.reference, rounds=arguments.rounds, threads=arguments.threads
+        found = compare_latency(
+            paths,
+            arguments.images,
+            preprocessing,
+            batch=arguments.batch,
+            threads=arguments.threads,
+            rounds=arguments.rounds,
+            without_library=arguments.without_library,
         )
-    terminal.result(
-        {
-            "input": source,
-            "operators": models.operators,
-            "models": [{"path": str(models.paths[item.model]), **item.to_dict()} for item in results],
-        }
-    )
-    terminal.show(latency_table(results), f"input: {source}; operators of qcompile: {models.operators}")
-
-
-def _feed(arguments: argparse.Namespace, models: OpenModels) -> tuple[Feed, str]:
-    """One batch of input, and where it comes from."""
-    from dataclasses import replace
-
-    from qcompiler.calibration.readers import open_calibration
-
-    batch = arguments.batch or models.batch or 1
-    if models.batch is not None and batch != models.batch:
-        raise OptionError(f"--batch {batch}: the models fix the batch at {models.batch}")
-    # An input of a fixed batch makes every reader deliver just that.
-    inputs = [replace(item, shape=(batch, *item.shape[1:])) for item in models.inputs]
-    source = open_calibration(arguments.images, inputs, preprocessing_of(arguments), batch)
-    feed = source.reader.get_next()
-    if feed is None:
-        raise CalibrationDataError(f"--images {arguments.images}: no data")
-    return feed, source.description
+    terminal.result(found.to_dict())
+    terminal.show(latency_table(found.results), f"input: {found.images}; operators of qcompile: {found.operators}")

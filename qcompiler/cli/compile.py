@@ -8,9 +8,8 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
-from qcompiler.cli.parser import Parser, add_output_flags, add_preprocessing_flags
+from qcompiler.cli.parser import Parser, add_output_flags, add_preprocessing_flags, preprocessing_of
 from qcompiler.cli.paths import check_output, default_output, existing_model
-from qcompiler.cli.preprocessing import preprocessing_of
 from qcompiler.cli.terminal import Terminal
 from qcompiler.errors import OptionError
 from qcompiler.options import DEFAULT_BOP_BUDGET, GROUPINGS, METHODS, STAGES, CompileOptions
@@ -112,14 +111,14 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> None:
         QcompilerError: Something that the user can fix; nothing was written then.
     """
     options = options_of(arguments)
-    preprocessing = preprocessing_of(arguments)
     model = existing_model(arguments.model)
     output = arguments.output or default_output(model, options.method)
     _check_paths(arguments, output)
     if arguments.explain is not None:
         _check_pass(arguments.explain)
+    preprocessing = preprocessing_of(arguments)
 
-    from qcompiler import driver  # behind the checks: they need no runtime
+    from qcompiler import driver  # behind the checks: importing the driver takes a second
 
     with terminal.progress() as progress:
         result = driver.compile_model(
@@ -170,10 +169,9 @@ def _paths(values: Iterable[str | Path | None]) -> list[Path]:
 
 
 def _check_pass(name: str) -> None:
-    from qcompiler.passes import CANONICALISE, LOWER, QUANTIZE
+    from qcompiler.driver.pass_names import pass_names
 
-    # The name of a pass is that of its module.
-    known = dict.fromkeys(item.__module__.rpartition(".")[2] for item in (*CANONICALISE, *QUANTIZE, *LOWER))
+    known = pass_names()
     if name not in known:
         raise OptionError(f"--explain '{name}': no such pass; choose one of {', '.join(known)}")
 

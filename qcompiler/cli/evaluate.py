@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qcompiler.cli.parser import (
     Parser,
@@ -13,18 +11,11 @@ from qcompiler.cli.parser import (
     add_output_flags,
     add_preprocessing_flags,
     positive,
+    preprocessing_of,
     thread_count,
 )
-from qcompiler.cli.preprocessing import preprocessing_of
+from qcompiler.cli.paths import existing_model
 from qcompiler.cli.terminal import Terminal
-from qcompiler.progress import Progress
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from qcompiler.calibration.inputs import Feed
-    from qcompiler.calibration.labelled import LabelledImages
 
 _DESCRIPTION = """\
 Top-1 of a float model and of models compiled from it on the same labelled images; the drop with its paired standard
@@ -61,29 +52,22 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> None:
     Raises:
         QcompilerError: A file cannot be used, or the data does not fit the models.
     """
-    from qcompiler.calibration.labelled import open_labelled
-    from qcompiler.cli.sessions import open_models
-    from qcompiler.evaluation.accuracy import measure_accuracy
+    paths = [existing_model(path) for path in (arguments.float, *arguments.models)]
+
+    from qcompiler.driver.comparison import compare_accuracy
     from qcompiler.report.comparison import accuracy_table
 
     preprocessing = preprocessing_of(arguments)
-    models = open_models([arguments.float, *arguments.models], arguments.threads, arguments.without_library)
-    data = open_labelled(arguments.images, models.inputs, preprocessing, arguments.limit, arguments.batch)
     with terminal.progress() as progress:
-        progress.stage("evaluate", len(data))
-        results = measure_accuracy(models.runs, _watched(data, progress), models.reference)
-    terminal.result(
-        {
-            "images": data.description,
-            "preprocessing": data.preprocessing.to_dict() if data.preprocessing else None,
-            "operators": models.operators,
-            "models": [{"path": str(models.paths[item.model]), **item.to_dict()} for item in results],
-        }
-    )
-    terminal.show(accuracy_table(results, data.description), f"operators of qcompile: {models.operators}")
-
-
-def _watched(data: LabelledImages, progress: Progress) -> Iterator[tuple[Feed, NDArray[np.int64]]]:
-    for feed, labels in data:
-        yield feed, labels
-        progress.advance(len(labels))
+        found = compare_accuracy(
+            paths,
+            arguments.images,
+            preprocessing,
+            limit=arguments.limit,
+            batch=arguments.batch,
+            threads=arguments.threads,
+            without_library=arguments.without_library,
+            progress=progress,
+        )
+    terminal.result(found.to_dict())
+    terminal.show(accuracy_table(found.results, found.images), f"operators of qcompile: {found.operators}")

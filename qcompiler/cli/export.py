@@ -50,11 +50,11 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> None:
     output = arguments.output or Path(f"{arguments.model.rpartition(':')[2] or 'model'}.onnx")
     check_output(output, "--output", [] if arguments.weights is None else [arguments.weights])
 
-    from qcompiler.models.exporters import export
+    from qcompiler.driver.exporting import export_model
 
     with terminal.progress() as progress:
         progress.stage("export")
-        exported = export(arguments.model, output, arguments.weights, arguments.exporter, arguments.batch)
+        exported = export_model(arguments.model, output, arguments.weights, arguments.exporter, arguments.batch)
     if exported.warning:
         terminal.warn([exported.warning])
     terminal.result(exported.to_dict())

@@ -5,13 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import onnx
-
 from qcompiler.cli.parser import Parser, add_output_flags
-from qcompiler.cli.paths import existing_model, stored_size
+from qcompiler.cli.paths import existing_model
 from qcompiler.cli.terminal import Terminal
-from qcompiler.ir.loading import load_model
-from qcompiler.report.inspection import inspect_model
 from qcompiler.report.inspection_text import inspection_facts, inspection_table
 
 
@@ -32,16 +28,11 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> None:
         QcompilerError: No such file, or not ONNX.
     """
     path = existing_model(arguments.model)
-    inspection = inspect_model(load_model(path))
-    size = stored_size(path, _external_files(path))
+
+    from qcompiler.driver.inspection import inspect_file  # behind the check: importing the driver takes a second
+
+    inspection, size = inspect_file(path)
     terminal.result({"model": str(path), "bytes": size, **inspection.to_dict()})
     if inspection.layers:
         terminal.show(inspection_table(inspection))
     terminal.show(inspection_facts(inspection, path, size))
-
-
-def _external_files(path: Path) -> list[str]:
-    """Names of the files that hold weights of the model; reading the weights in forgets them."""
-    graph = onnx.load(path, load_external_data=False).graph
-    entries = (entry for tensor in graph.initializer for entry in tensor.external_data)
-    return [entry.value for entry in entries if entry.key == "location"]

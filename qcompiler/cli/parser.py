@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import qcompiler
 from qcompiler.errors import OptionError
+
+if TYPE_CHECKING:
+    from qcompiler.driver.preprocessing import Preprocessing
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,6 +56,17 @@ def add_preprocessing_flags(parser: Parser) -> None:
     group.add_argument(
         "--crop", type=int, metavar="PIXELS", help="side of the centre crop (default: the model's input)"
     )
+
+
+def preprocessing_of(arguments: argparse.Namespace) -> Preprocessing | None:
+    """What those flags ask for; None when none of them is given.
+
+    Raises:
+        OptionError: They leave mean or std open, or a value makes no sense.
+    """
+    from qcompiler.driver.preprocessing import preprocessing_from  # here: help needs nothing of it
+
+    return preprocessing_from(arguments.preset, arguments.mean, arguments.std, arguments.resize, arguments.crop)
 
 
 def add_library_flag(parser: Parser) -> None:

@@ -49,16 +49,6 @@ def check_output(output: Path, option: str, inputs: Iterable[Path]) -> None:
         raise OutputPathError(f"{option} '{output}': its folder cannot be written; choose another path with {option}")
 
 
-def stored_size(path: Path, external: Iterable[str]) -> int:
-    """Bytes of a model file and of its external data.
-
-    Args:
-        path: The model file.
-        external: Names of the files beside it that hold its weights.
-    """
-    return path.stat().st_size + sum((path.parent / name).stat().st_size for name in set(external))
-
-
 def _same(left: Path, right: Path) -> bool:
     if left.exists() and right.exists():
         return left.samefile(right)  # also through links

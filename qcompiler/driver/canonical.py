@@ -56,7 +56,8 @@ def model_inputs(model: onnx.ModelProto) -> tuple[ModelInput, ...]:
         shape = tuple(
             dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim
         )
-        found.append(ModelInput(value.name, shape, np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)).name))
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+        found.append(ModelInput(value.name, shape, dtype.name))
     return tuple(found)
 
 

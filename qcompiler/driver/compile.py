@@ -85,8 +85,8 @@ def compile_model(
     Args:
         model: Path of an ONNX file, or a model in memory; never changed.
         options: What to do; the defaults are those of the command line.
-        calibration: Folder of images, ``.npz``, ``module:callable`` or an onnxruntime ``CalibrationDataReader``. None: the
-            file ``<stem>.calib.npz`` beside the model, else synthetic images (with a warning in the report).
+        calibration: Folder of images, ``.npz``, ``module:callable`` or an onnxruntime ``CalibrationDataReader``. None:
+            the file ``<stem>.calib.npz`` beside the model, else synthetic images (with a warning in the report).
         preprocessing: How image files become values.
         output: Where to write the model; it is loaded again from there and run.
         progress: Told about the stages.
@@ -152,7 +152,8 @@ class _Compilation:
         products = free_products(canonical.structure)
         options = self.options
         if options.bits is None:
-            return choose_uniform(products, options.bop_budget if options.bop_budget is not None else DEFAULT_BOP_BUDGET)
+            budget = DEFAULT_BOP_BUDGET if options.bop_budget is None else options.bop_budget
+            return choose_uniform(products, budget)
         widths = parse_widths(options.bits)
         spent = fraction_of_w8a8(products, widths)
         if options.bop_budget is not None and spent > options.bop_budget * (1 + 1e-9):
@@ -247,8 +248,10 @@ class _Compilation:
             widths=str(widths),
             options=self.options.to_dict(),
             calibration=data.to_dict(),
-            layers=layer_reports(canonical.structure, plan, bookkeeping),
-            bops=bit_operations(canonical.structure, plan, bookkeeping, widths, self.options.first_last_bits),
+            layers=layer_reports(
+                canonical.structure, plan, bookkeeping, [node.name for node in canonical.model.graph.node]
+            ),
+            bops=bit_operations(canonical.structure, bookkeeping, widths, self.options.first_last_bits),
             passes=canonical.passes + (passes or ()),
             bytes_before=original.ByteSize(),
             bytes_after=0,
@@ -261,8 +264,13 @@ class _Compilation:
         result = CompileResult(model, report)
         if output is not None:
             with self.stage("write and load again"):
-                result.save(output)
-                check_written(output, _feeds(data.reader, 1)[0], self.options.threads)
+                written = result.save(output)
+                try:
+                    check_written(output, _feeds(data.reader, 1)[0], self.options.threads)
+                except BaseException:
+                    for path in written:  # a model that does not run must not be found later
+                        path.unlink(missing_ok=True)
+                    raise
         return result
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from qcompiler.driver.planning import fixed_layers, free_products
 from qcompiler.ir.structure import AttentionBlock, LinearLayer, Structure
@@ -13,21 +13,28 @@ from qcompiler.report.values import LayerReport
 
 
 def layer_reports(
-    structure: Structure, plan: QuantPlan | None, bookkeeping: Mapping[str, int]
+    structure: Structure, plan: QuantPlan | None, bookkeeping: Mapping[str, int], order: Sequence[str]
 ) -> tuple[LayerReport, ...]:
-    """One entry per quantized layer: linear layers in graph order, then attention blocks; empty without a plan."""
+    """One entry per quantized layer, in graph order; empty without a plan.
+
+    Args:
+        structure: What was found in the canonical graph.
+        plan: What was decided.
+        bookkeeping: Bit operations of every site's bookkeeping.
+        order: Names of the canonical graph's nodes, in order.
+    """
     if plan is None:
         return ()
+    position = {name: index for index, name in enumerate(order)}
     fixed = fixed_layers(structure)
-    linears = [
-        _linear(layer, plan.linears[layer.name], bookkeeping[linear_site(layer).name], layer.name in fixed)
-        for layer in structure.linears
-    ]
-    attentions = [
-        _attention(block, plan.attentions[block.softmax], sum(bookkeeping[site.name] for site in attention_sites(block)))
-        for block in structure.attentions
-    ]
-    return tuple(linears + attentions)
+    found = {}
+    for layer in structure.linears:
+        cost = bookkeeping[linear_site(layer).name]
+        found[position[layer.name]] = _linear(layer, plan.linears[layer.name], cost, layer.name in fixed)
+    for block in structure.attentions:
+        cost = sum(bookkeeping[site.name] for site in attention_sites(block))
+        found[position[block.softmax]] = _attention(block, plan.attentions[block.softmax], cost)
+    return tuple(found[place] for place in sorted(found))
 
 
 def _linear(layer: LinearLayer, plan: LinearPlan, bookkeeping: int, fixed: bool) -> LayerReport:
@@ -67,12 +74,11 @@ def _attention(block: AttentionBlock, plan: AttentionPlan, bookkeeping: int) -> 
 
 def bit_operations(
     structure: Structure,
-    plan: QuantPlan | None,
     bookkeeping: Mapping[str, int],
     widths: Widths,
     fixed_bits: int,
 ) -> BitOperations:
-    """Bit operations of one image; without a plan only the products are known."""
+    """Bit operations of one image; without bookkeeping only the products are known."""
     free = free_products(structure)
     fixed = [linear_product(layer) for layer in structure.linears if layer.name in fixed_layers(structure)]
     fixed_names = fixed_layers(structure)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import onnx
+from threadpoolctl import threadpool_limits
 
 from qcompiler.allocation.group_counts import GroupChoice, choose_group_counts
 from qcompiler.allocation.widths import LayerProduct
@@ -100,11 +101,15 @@ class Planner:
         Raises:
             BudgetError: The bookkeeping exceeds the overhead budget whatever is chosen.
         """
+        # One task per core: a linear algebra library that starts its own threads in every task only gets in their way.
+        with threadpool_limits(1):
+            return self._plan(widths, probes)
+
+    def _plan(self, widths: Widths, probes: Sequence[Feed]) -> Planned:
         self._progress.stage("fit quantizers", len(self._sites))
         with ThreadPoolExecutor(self._workers) as pool:
-            candidates = dict(
-                zip((site.name for site in self._sites), pool.map(lambda s: self._fit(s, widths), self._sites), strict=True)
-            )
+            fitted = pool.map(lambda site: self._fit(site, widths), self._sites)
+            candidates = dict(zip((site.name for site in self._sites), fitted, strict=True))
         chosen = self._choose(candidates, widths, probes)
         self._progress.stage("quantize weights", len(self._structure.linears))
         with ThreadPoolExecutor(self._workers) as pool:

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.errors import CalibrationDataError
-from qcompiler.evaluation.runs import Feed, Run, kl_divergence, logits_of, standard_error
+from qcompiler.evaluation.runs import Feed, Run, logits_of, standard_error
+from qcompiler.quant.divergence import kl_divergence
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What evaluation runs: callables from a feed to logits, and the measures of one output against another."""
+"""What evaluation runs: callables from a feed to logits, and the error of a mean."""
 
 from __future__ import annotations
 
@@ -33,20 +33,6 @@ def logits_of(run: Run, feed: Feed, images: int, label: str) -> npt.NDArray[np.f
     if not np.isfinite(logits).all():
         raise NonFiniteError(f"the model {label!r} gives NaN or infinity: check the model and the data it is run on")
     return logits.reshape(len(logits), -1)
-
-
-def log_softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Row-wise logarithm of the softmax of [images, classes]."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    result: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return result
-
-
-def kl_divergence(reference: npt.NDArray[np.float64], candidate: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """`KL(softmax(reference) || softmax(candidate))` for each row of [images, classes], in nats, at least 0."""
-    expected, found = log_softmax(reference), log_softmax(candidate)
-    result: npt.NDArray[np.float64] = (np.exp(expected) * (expected - found)).sum(axis=-1)
-    return np.maximum(result, 0.0)  # rounding leaves tiny negative values where both agree
 
 
 def standard_error(values: npt.NDArray[Any]) -> float:

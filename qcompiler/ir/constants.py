@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,14 @@ def array_of(tensor: gs.Tensor) -> np.ndarray | None:
     return np.asarray(tensor.values) if isinstance(tensor, gs.Constant) else None
 
 
+def is_readable(tensor: gs.Constant) -> bool:
+    """Whether NumPy has the element type: reading values of another (int4) changes how the initialiser is written."""
+    return not isinstance(tensor.dtype, int) and np.dtype(tensor.dtype).isbuiltin == 1
+
+
 def scalar_of(tensor: gs.Tensor) -> float | None:
     """The value of an initialiser with one element, else None."""
-    if not isinstance(tensor, gs.Constant) or int(np.prod(tensor.shape, dtype=np.int64)) != 1:
+    if not isinstance(tensor, gs.Constant) or math.prod(tensor.shape) != 1:
         return None
     return float(np.asarray(tensor.values).reshape(()))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
@@ -36,7 +37,7 @@ def add_group_quantizer(
         "GroupQuantizeLinear", [x, index, groups], f"{name}/QuantizeLinear", attributes, np.uint8, DOMAIN
     )
     if levels is not None:
-        indices = edit.add("Cast", [codes], f"{name}/code_index", {"to": np.int64}, np.int64)
+        indices = edit.add("Cast", [codes], f"{name}/code_index", {"to": int(onnx.TensorProto.INT64)}, np.int64)
         codes = edit.add("Gather", [levels, indices], f"{name}/levels", {"axis": 0}, np.uint8)
     return edit.add("GroupDequantizeLinear", [codes, index, groups], f"{name}/DequantizeLinear", domain=DOMAIN)
 

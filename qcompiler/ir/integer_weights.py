@@ -11,6 +11,14 @@ from onnx_graphsurgeon.ir.tensor import LazyValues
 WIDEST_INT4 = 4
 
 
+def packed_int4(codes: NDArray[np.int8]) -> bytes:
+    """Two codes per byte in two's complement, the earlier one in the low nibble; an odd count ends with a zero nibble."""
+    nibbles = codes.ravel().view(np.uint8) & 0x0F
+    if len(nibbles) % 2:
+        nibbles = np.append(nibbles, np.uint8(0))
+    return bytes((nibbles[0::2] | nibbles[1::2] << 4).tobytes())
+
+
 def integer_constant(name: str, codes: NDArray[np.int8], bits: int) -> gs.Constant:
     """An initialiser for weight codes, stored as int4 up to 4 bits and as int8 above.
 
@@ -21,6 +29,6 @@ def integer_constant(name: str, codes: NDArray[np.int8], bits: int) -> gs.Consta
     """
     if bits > WIDEST_INT4:
         return gs.Constant(name, np.ascontiguousarray(codes))
-    tensor = onnx.helper.make_tensor(name, onnx.TensorProto.INT4, codes.shape, codes.ravel())
+    tensor = onnx.helper.make_tensor(name, onnx.TensorProto.INT4, codes.shape, packed_int4(codes), raw=True)
     # graphsurgeon has no packed int4 array: the tensor is carried as if still unread from a file, and must stay so.
     return gs.Constant(name, LazyValues(tensor))

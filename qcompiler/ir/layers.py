@@ -21,7 +21,8 @@ class LinearLayer:
         in_features: C.
         out_features: D.
         tokens: N, the size of axis -2 (1 for a matrix input): the rows that share one assignment of groups.
-        instances: products of the axes before N, per image: windows for an attention in windows, else 1.
+        instances: product of the axes before N, per image: windows for an attention in windows, else 1; the rows of a
+            matrix input.
     """
 
     name: str

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from qcompiler.ir.constants import is_readable
+
 # Larger initialisers are shown by type and shape.
 _SHOWN_ELEMENTS = 8
 
@@ -40,7 +42,7 @@ def _kind(tensor: gs.Tensor) -> str:
 def _operand(tensor: gs.Tensor, numbers: dict[str, str]) -> str:
     if not isinstance(tensor, gs.Constant):
         return numbers.get(tensor.name, tensor.name) or "-"
-    if int(np.prod(tensor.shape, dtype=np.int64)) <= _SHOWN_ELEMENTS:
+    if int(np.prod(tensor.shape, dtype=np.int64)) <= _SHOWN_ELEMENTS and is_readable(tensor):
         return _attribute(np.asarray(tensor.values))
     name = tensor.dtype if isinstance(tensor.dtype, int) else np.dtype(tensor.dtype).name
     return f"{tensor.name}:{name}[{', '.join(str(dim) for dim in tensor.shape)}]"

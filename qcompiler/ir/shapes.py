@@ -7,6 +7,8 @@ size.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +18,7 @@ from onnx import shape_inference
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from qcompiler.errors import ModelFileError, UnsupportedModelError
+from qcompiler.ir.constants import is_readable
 from qcompiler.ir.dims import Batch, Shape, UnresolvableError, collapse, from_text, product, to_text
 from qcompiler.ir.evaluate import evaluate_symbolic, normalise, resolve_reshape
 
@@ -33,6 +36,7 @@ class ShapeInfo:
         shapes: shapes; a tensor of unknown shape is missing.
         dtypes: ONNX element types.
         values: values of small tensors that are known, elements possibly multiples of the batch size (dtype object).
+        known: output types of nodes seen, by what they depend on: a transformer repeats the same nodes many times.
     """
 
     batch: str
@@ -40,6 +44,7 @@ class ShapeInfo:
     shapes: dict[str, Shape] = field(default_factory=dict)
     dtypes: dict[str, int] = field(default_factory=dict)
     values: dict[str, np.ndarray] = field(default_factory=dict)
+    known: dict[Hashable, list[tuple[int, Shape | None]]] = field(default_factory=dict, repr=False)
 
     def shape(self, tensor: gs.Tensor) -> Shape | None:
         """The shape of a tensor, or None when it is unknown."""
@@ -50,10 +55,8 @@ class ShapeInfo:
     def value(self, tensor: gs.Tensor) -> np.ndarray | None:
         """The value of a small known tensor, or None."""
         if isinstance(tensor, gs.Constant):
-            # Reading the values of a type that NumPy lacks (int4) would change how the initialiser is written.
-            readable = not isinstance(tensor.dtype, int)
-            small = int(np.prod(tensor.shape, dtype=np.int64)) <= _LARGEST_VALUE
-            return np.asarray(tensor.values) if small and readable else None
+            small = math.prod(tensor.shape) <= _LARGEST_VALUE
+            return np.asarray(tensor.values) if small and is_readable(tensor) else None
         return self.values.get(tensor.name)
 
 
@@ -152,14 +155,44 @@ def _keep_annotations(node: gs.Node, info: ShapeInfo) -> None:
 
 
 def _infer_by_schema(node: gs.Node, opset: int, info: ShapeInfo) -> None:
+    key = _signature(node, info)
+    found = info.known.get(key) if key is not None else None
+    if found is None:
+        found = _outputs_by_schema(node, opset, info)
+        if key is not None:
+            info.known[key] = found
+    for tensor, (kind, shape) in zip(node.outputs, found, strict=False):
+        if kind:
+            info.dtypes[tensor.name] = kind
+        if shape is not None:
+            info.shapes[tensor.name] = shape
+
+
+def _signature(node: gs.Node, info: ShapeInfo) -> Hashable | None:
+    """What the output types depend on; None when that is long to write down."""
+    if any(not isinstance(value, int | float | str | list) for value in node.attrs.values()):
+        return None
+    inputs = []
+    for tensor in node.inputs:
+        value = info.value(tensor)
+        values = value.tobytes() if value is not None and value.dtype != object else None
+        inputs.append((info.shape(tensor), _elements(tensor, info), values))
+    return node.op, len(node.outputs), repr(sorted(node.attrs.items())), tuple(inputs)
+
+
+def _elements(tensor: gs.Tensor, info: ShapeInfo) -> int:
+    return element_type(tensor) if isinstance(tensor, gs.Constant) else info.dtypes.get(tensor.name, 0)
+
+
+def _outputs_by_schema(node: gs.Node, opset: int, info: ShapeInfo) -> list[tuple[int, Shape | None]]:
+    """Element type (0 for unknown) and shape of each output by ONNX's own rule."""
     types, data = {}, {}
     for tensor in node.inputs:
         if tensor.is_empty():
             continue
         shape = info.shape(tensor)
         texts = None if shape is None else [to_text(dim, info.batch) for dim in shape]
-        elements = element_type(tensor) if isinstance(tensor, gs.Constant) else info.dtypes.get(tensor.name, 0)
-        types[tensor.name] = onnx.helper.make_tensor_type_proto(elements, texts)
+        types[tensor.name] = onnx.helper.make_tensor_type_proto(_elements(tensor, info), texts)
         value = info.value(tensor)
         if value is not None and value.dtype != object:
             data[tensor.name] = onnx.numpy_helper.from_array(value, tensor.name)
@@ -172,16 +205,21 @@ def _infer_by_schema(node: gs.Node, opset: int, info: ShapeInfo) -> None:
         raise UnsupportedModelError(f"operator '{node.op}' (node '{node.name}') is unknown in opset {opset}") from error
     except (shape_inference.InferenceError, RuntimeError) as error:
         raise ModelFileError(f"node '{node.name}' ({node.op}) is inconsistent: {str(error).splitlines()[0]}") from error
-    for name, kind in inferred.items():
-        info.dtypes[name] = kind.tensor_type.elem_type
-        if not kind.tensor_type.HasField("shape"):
-            continue
-        dims = [
-            int(dim.dim_value) if dim.HasField("dim_value") else from_text(dim.dim_param or None, info.batch)
-            for dim in kind.tensor_type.shape.dim
-        ]
-        if all(dim is not None for dim in dims):
-            info.shapes[name] = tuple(dim for dim in dims if dim is not None)
+    return [_type_and_shape(inferred.get(tensor.name), info.batch) for tensor in node.outputs]
+
+
+def _type_and_shape(kind: onnx.TypeProto | None, batch: str) -> tuple[int, Shape | None]:
+    if kind is None:
+        return 0, None
+    elements = kind.tensor_type.elem_type
+    if not kind.tensor_type.HasField("shape"):
+        return elements, None
+    dims = [
+        int(dim.dim_value) if dim.HasField("dim_value") else from_text(dim.dim_param or None, batch)
+        for dim in kind.tensor_type.shape.dim
+    ]
+    known = tuple(dim for dim in dims if dim is not None)
+    return elements, known if len(known) == len(dims) else None
 
 
 def _shape_in_batches(node: gs.Node, info: ShapeInfo) -> Shape | None:

@@ -80,7 +80,7 @@ def _attention(match: AttentionMatch, info: ShapeInfo) -> AttentionBlock:
 
 def _linear(layer: LinearMatch, kind: str, info: ShapeInfo) -> LinearLayer:
     shape = _known(info.shape(layer.source), layer.matmul.name)
-    leading = math.prod(shape[:-2]) if len(shape) > 2 else 1
+    leading = math.prod(shape[:-2]) if len(shape) > 2 else shape[0]
     return LinearLayer(
         name=layer.matmul.name,
         kind=kind,

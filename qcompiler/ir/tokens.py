@@ -6,7 +6,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from qcompiler.ir.constants import producer
-from qcompiler.ir.dims import Shape, at_batch, reshape_target
+from qcompiler.ir.dims import Batch, Shape, at_batch, reshape_target
 from qcompiler.ir.editing import Editor
 from qcompiler.ir.layout import follow
 from qcompiler.ir.shapes import ShapeInfo
@@ -30,14 +30,19 @@ def replace_by_tokens(
         old: the tensor to replace.
         new: tokens, channels last.
         shape: shape of `new`.
-        order: for each element of `old`, its flat position in `new` (a batch of two where the batch is unknown).
+        order: for each element of `old`, its flat position in `new` (a batch of two where the batch is unknown); an
+            array with one axis per factor: a permutation of the axes of some factoring of the shape of `new`, whose
+            elements are those of `old` in row-major order.
         info: shapes of the graph before the edit.
         edit: the editor.
         name: name of the nodes added.
     """
     identity = np.arange(order.size)
     best = None
-    for tensor, indices in follow(old, order, edit.graph):
+    own = info.shape(old)
+    if own is None:
+        raise ValueError(f"the shape of '{old.name}' is unknown")
+    for tensor, indices in follow(old, order.reshape(at_batch(own, 2)), edit.graph):
         if indices.size != order.size:
             break
         if np.array_equal(indices.reshape(-1), identity):
@@ -49,6 +54,8 @@ def replace_by_tokens(
     result = new
     if best is None:
         result = _permuted(new, shape, order, edit, name)
+        if order.shape != at_batch(own, 2):
+            result = edit.reshape(result, [-1 if isinstance(dim, Batch) else dim for dim in own], f"{name}/Reshape")
     elif after != shape:
         dims = reshape_target(shape, after)
         if dims is None:
@@ -63,13 +70,15 @@ def replace_by_tokens(
 def _permuted(new: gs.Variable, shape: Shape, order: np.ndarray, edit: Editor, name: str) -> gs.Variable:
     """Brings tokens into an order that a Transpose of some factoring of their shape gives."""
     axes = _factors(order)
-    sizes = [order.shape[axis] for axis in axes]
+    dims = [order.shape[axis] for axis in axes]
+    back = [axes.index(axis) for axis in range(order.ndim)]
+    if not np.array_equal(np.arange(order.size).reshape(dims).transpose(back), order):
+        raise ValueError("the order of the elements is no permutation of axes")
     batch_axis = axes.index(0)
-    dims = [int(size) for size in sizes]
     if at_batch(shape, 1) != shape:
         dims[batch_axis] = -1
     result = edit.reshape(new, dims, f"{name}/Reshape")
-    return edit.transpose(result, [axes.index(axis) for axis in range(order.ndim)], f"{name}/Transpose")
+    return edit.transpose(result, back, f"{name}/Transpose")
 
 
 def _factors(order: np.ndarray) -> list[int]:

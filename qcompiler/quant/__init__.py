@@ -1,1 +1,1 @@
-"""The quantizers themselves: uniform and grouped activations, weights, softmax levels, and what they cost in bit operations."""
+"""The quantizers themselves: grouped activations, weights, softmax levels, and what they cost in bit operations."""

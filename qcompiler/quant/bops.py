@@ -1,4 +1,4 @@
-"""Bit operations: what products cost at given widths, and what the groups' bookkeeping adds (methods of IGQ-ViT's budget)."""
+"""Bit operations: what products cost at given widths, and what the groups' bookkeeping adds (IGQ-ViT's budget)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Scales and zero points of a group quantizer, chosen by the error they leave on calibration samples.
 
-The bounds decide which group an item joins; the mean range of a group's members is not the range that quantizes them best,
-so scale and zero point are searched for: every candidate range is the group's bounds stretched or clipped by a ratio.
+The bounds decide which group an item joins; the mean range of a group's members is not the range that quantizes them
+best, so scale and zero point are searched for: every candidate range is the group's bounds stretched or clipped by a
+ratio.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def _split(x: F32, index: NDArray[np.intp], lower: F32, upper: F32, importance: 
 
 
 def _condense(values: F32, weights: F32) -> tuple[F32, F32]:
-    """Replace runs of neighbouring values by their weighted mean: the error of a quantizer hardly changes, its cost does."""
+    """Replace runs of neighbouring values by their weighted mean: a quantizer's error hardly changes, its cost does."""
     if len(values) <= POINTS_PER_GROUP:
         return values, weights
     order = np.argsort(values, kind="stable")
@@ -125,7 +126,8 @@ def _condense(values: F32, weights: F32) -> tuple[F32, F32]:
 def _steps(group: GroupSamples, scales: NDArray[np.float64], bits: int, symmetric: bool = False) -> list[StepChoice]:
     """For each scale the best of the zero points worth trying.
 
-    These are: the window of codes centred on the bounds, or anchored at either of them; the middle code if ``symmetric``.
+    These are: the window of codes centred on the bounds, or anchored at either of them; the middle code if
+    ``symmetric``.
     """
     top = 2**bits - 1
     step = scales.astype(np.float32)[:, None]
@@ -155,7 +157,9 @@ def _best_step(group: GroupSamples, bits: int, symmetric: bool, floor: float) ->
     return min(_steps(group, np.maximum(full * RATIOS, floor), bits, symmetric), key=lambda choice: choice.error)
 
 
-def _integer_multiples(samples: list[GroupSamples], free: list[StepChoice], bits: int) -> tuple[float, F32, list[StepChoice]]:
+def _integer_multiples(
+    samples: list[GroupSamples], free: list[StepChoice], bits: int
+) -> tuple[float, F32, list[StepChoice]]:
     """The base scale whose integer multiples cost least, with one multiple per group.
 
     A multiple ``m`` is allowed when every operand ``m * (code - zero_point)`` fits a signed byte.

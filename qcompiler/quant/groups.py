@@ -1,7 +1,7 @@
 """Instance-aware group quantizers: the table of groups, the assignment, and the quantizer's arithmetic.
 
-An *item* is a channel (``axis=-1``) or a row (``axis=-2``) of one instance of ``X [..., N, C]``; an instance is one index
-of all leading axes. Items are sorted at run time into the group whose bounds are nearest to the item's own range.
+An *item* is a channel (``axis=-1``) or a row (``axis=-2``) of one instance of ``X [..., N, C]``; an instance is one
+index of all leading axes. Items are sorted at run time into the group whose bounds are nearest to the item's own range.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class GroupTable:
     @property
     def exact(self) -> bool:
         """Whether the scales are free, so that a product needs one accumulator per group (sorted segments)."""
-        return self.axis == CHANNELS and bool(np.all(self.outer == 1) and np.any(self.multiplier != np.rint(self.multiplier)))
+        whole = np.all(self.multiplier == np.rint(self.multiplier))
+        return self.axis == CHANNELS and bool(np.all(self.outer == 1) and not whole)
 
     def to_array(self) -> F32:
         """The table as the operators take it: float32 ``[groups, 6]``, columns as in ``COLUMNS``."""
@@ -67,7 +68,8 @@ class GroupTable:
         """
         if array.ndim != 2 or array.shape[1] != len(COLUMNS):
             raise OptionError(f"a group table has shape [groups, {len(COLUMNS)}], not {list(array.shape)}")
-        return cls(*(np.ascontiguousarray(column, dtype=np.float32) for column in array.T), axis=axis, bits=bits)
+        columns = {name: np.ascontiguousarray(array[:, i], np.float32) for i, name in enumerate(COLUMNS)}
+        return cls(**columns, axis=axis, bits=bits)
 
 
 def item_ranges(x: F32, axis: int) -> tuple[F32, F32]:
@@ -94,7 +96,7 @@ def assign(minimum: F32, maximum: F32, lower: F32, upper: F32) -> NDArray[np.int
 
 
 def codes(x: F32, index: NDArray[np.intp], table: GroupTable) -> NDArray[np.uint8]:
-    """Codes ``clip(rint(x * (1 / scale)) + zero_point, 0, 2**bits - 1)`` of ``x`` under its items' groups (half to even)."""
+    """Codes ``clip(rint(x * (1 / scale)) + zero_point, 0, 2**bits - 1)`` of ``x``, item by item (half to even)."""
     inverse = np.float32(1) / table.scale
     shifted = np.rint(x * inverse[index]) + table.zero_point[index]
     return np.clip(shifted, 0, 2**table.bits - 1).astype(np.uint8)

@@ -16,8 +16,8 @@ def fit_bounds(minimum: F32, maximum: F32, groups: int, seed: int = 0) -> tuple[
     """Bounds of ``groups`` groups for the observed item ranges, by k-means in the (min, max) plane.
 
     Each round assigns every item to its nearest group and moves the group's bounds to the mean range of its members,
-    the alternation of IGQ-ViT. Several seeded k-means++ starts are tried and the tightest result is kept, so equal input
-    gives equal bounds.
+    the alternation of IGQ-ViT. Several seeded k-means++ starts are tried and the tightest result is kept, so equal
+    input gives equal bounds.
 
     Args:
         minimum: Minimum of each observed item ``[items]``.
@@ -48,7 +48,7 @@ def _ordered(centres: F32) -> tuple[F32, F32]:
 
 
 def _spread_start(points: F32, groups: int, generator: np.random.Generator) -> F32:
-    """k-means++: each next centre is drawn with probability proportional to its squared distance from the chosen ones."""
+    """k-means++: each next centre is drawn with probability proportional to its squared distance from those chosen."""
     chosen = [points[generator.integers(len(points))]]
     distance = np.full(len(points), np.inf)
     for _ in range(groups - 1):

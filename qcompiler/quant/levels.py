@@ -1,7 +1,7 @@
 """Levels of the softmax quantizer: what the codes of one attention row stand for.
 
-A row of probabilities is divided by its group's scale and rounded to an index ``t``; the operand of the product with the
-values is ``levels[t]``. Uniform levels are the identity. A codebook has 128 indices that share ``2**bits`` distinct
+A row of probabilities is divided by its group's scale and rounded to an index ``t``; the operand of the product with
+the values is ``levels[t]``. Uniform levels are the identity. A codebook has 128 indices that share ``2**bits`` distinct
 operands, placed by Lloyd's algorithm where probabilities are dense: most lie far below the row's maximum.
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +93,7 @@ def linear_weight(weight: F32, bits: int, moment: F32, rows: int) -> QuantizedWe
 
 
 def attention_table(x: F32, axis: int, bits: int, groups: int) -> GroupTable:
-    """Symmetric group quantizer of queries or keys (``ROWS``) or values (``CHANNELS``), sampled as ``[instances, N, D]``."""
+    """Symmetric quantizer of queries or keys (``ROWS``) or values (``CHANNELS``), sampled as ``[instances, N, D]``."""
     return fit_table(x, axis, bits, groups, symmetric=True)
 
 
@@ -123,6 +123,4 @@ def quantize_probability(p: F32, table: GroupTable, levels: NDArray[np.uint8]) -
 
 
 def _without_zero_point(table: GroupTable) -> GroupTable:
-    return GroupTable(
-        table.lower, table.upper, table.scale, table.zero_point * 0, table.multiplier, table.outer, table.axis, table.bits
-    )
+    return replace(table, zero_point=table.zero_point * 0)

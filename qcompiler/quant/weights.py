@@ -1,8 +1,9 @@
 """Weight quantization: symmetric per output channel, rounded to nearest or by second-order compensation.
 
 The second-order form is the column-by-column rounding of GPTQ: after an input channel is rounded, the remaining float
-channels absorb its error through the inverse Hessian of the layer's inputs. Tokens are weighted so that a few massive ones
-do not own the Hessian; the damping is far above the usual 0.01 for the same reason (both measured on vision transformers).
+channels absorb its error through the inverse Hessian of the layer's inputs. Tokens are weighted so that a few massive
+ones do not own the Hessian; the damping is far above the usual 0.01 for the same reason (both measured on vision
+transformers).
 """
 
 from __future__ import annotations

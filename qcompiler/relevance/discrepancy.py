@@ -1,18 +1,21 @@
 """Discrepancy of one quantizer: how far the prediction moves when that quantizer alone is switched on.
 
-This is the measure that IGQ-ViT's group counts are chosen by: ``Psi_l(g) = mean KL(p_float || p_quantized)``. Only the part
-of the model behind the operand runs again.
+This is the measure that IGQ-ViT's group counts are chosen by: ``Psi_l(g) = mean KL(p_float || p_quantized)``. Only the
+part of the model behind the operand runs again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 
+from qcompiler.calibration.inputs import Feed
 from qcompiler.ir.outputs import with_outputs
+from qcompiler.quant.divergence import kl_divergence
 from qcompiler.quant.groups import F32
 from qcompiler.relevance.suffix import Operand, SuffixGraph, run_suffix, suffix_session
 
@@ -31,7 +34,7 @@ class DiscrepancyProbe:
     """
 
     def __init__(
-        self, model: onnx.ModelProto, feeds: Sequence[Mapping[str, F32]], operands: Iterable[Operand], threads: int = 0
+        self, model: onnx.ModelProto, feeds: Sequence[Feed], operands: Iterable[Operand], threads: int = 0
     ) -> None:
         self._graph = SuffixGraph(model)
         wanted: dict[str, None] = {}
@@ -46,7 +49,7 @@ class DiscrepancyProbe:
             with_outputs(model, names).SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         output = model.graph.output[0].name
-        self._values: list[dict[str, F32]] = []
+        self._values: list[dict[str, Any]] = []
         self._logits: list[F32] = []
         for feed in feeds:
             logits, *values = session.run([output, *names], feed)
@@ -77,10 +80,5 @@ class DiscrepancyProbe:
 
 def mean_kl(reference: F32, logits: F32) -> float:
     """Mean over images of ``KL(softmax(reference) || softmax(logits))``, in nats; both ``[images, classes]``."""
-    log_p, log_q = (_log_softmax(x.reshape(len(x), -1).astype(np.float64)) for x in (reference, logits))
-    return float((np.exp(log_p) * (log_p - log_q)).sum(axis=1).mean())
-
-
-def _log_softmax(x: np.ndarray) -> np.ndarray:
-    shifted = x - x.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+    expected, found = (x.reshape(len(x), -1).astype(np.float64) for x in (reference, logits))
+    return float(kl_divergence(expected, found).mean())

@@ -93,4 +93,4 @@ def run_suffix(
 ) -> F32:
     """Logits of the model with the operand replaced."""
     feed = {SuffixGraph.REPLACED: replaced, **{name: values[name] for name in frontier}}
-    return session.run(None, feed)[0]  # type: ignore[no-any-return]
+    return session.run(None, feed)[0]

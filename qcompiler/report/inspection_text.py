@@ -67,7 +67,7 @@ def inspection_facts(inspection: Inspection, path: Path, size: int) -> Table:
         ("calibration", calibration(report.calibration)),
         ("data hash", str(report.calibration.get("sha256") or "unknown")),
         ("agreement", agreement(report.agreement)),
-        ("BOPs", bit_operations(report.bops)),
+        ("BOPs", bit_operations(report)),
         ("size", sizes(report)),
     ]
     rows += [("warning", text) for text in report.warnings]

@@ -15,6 +15,8 @@ from qcompiler.report.values import CompileReport, LayerReport
 REPORT_KEY = "qcompile.report"
 LAYER_KEY = "qcompile.layer"
 
+_AGREEMENT = ("images", "agreement", "agreement_se", "kl", "relative_error")
+
 
 def read_report(model: onnx.ModelProto) -> CompileReport | None:
     """The report in the model's metadata.
@@ -47,18 +49,19 @@ def read_layer(node: onnx.NodeProto) -> LayerReport | None:
 
 def report_from_dict(values: Mapping[str, Any]) -> CompileReport:
     """Inverse of :meth:`CompileReport.to_dict`."""
+    measured = values["agreement"]
     return CompileReport(
         version=values["version"],
         method=values["method"],
         widths=values["widths"],
-        options=values["options"],
-        calibration=values["calibration"],
+        options=dict(values["options"]),
+        calibration=dict(values["calibration"]),
         layers=tuple(layer_from_dict(layer) for layer in values["layers"]),
         bops=_bops_from_dict(values["bops"]),
         passes=tuple(_pass_from_dict(item) for item in values["passes"]),
         bytes_before=values["bytes_before"],
         bytes_after=values["bytes_after"],
-        agreement=values["agreement"],
+        agreement=None if measured is None else {name: measured[name] for name in _AGREEMENT},
         warnings=tuple(values["warnings"]),
         seconds=values["seconds"],
     )

@@ -9,7 +9,6 @@ from rich.console import Group
 from rich.table import Table
 
 from qcompiler.ir.passes import PassReport
-from qcompiler.quant.bops import BitOperations
 from qcompiler.report.tables import count, duration, facts, file_size, group_counts, table
 from qcompiler.report.values import CompileReport, LayerReport
 
@@ -26,7 +25,7 @@ def summary(report: CompileReport, model: Path, output: Path) -> Table:
         ("model", f"{model}: {method(report)}"),
         ("calibration", calibration(report.calibration)),
         ("agreement", agreement(report.agreement)),
-        ("BOPs", bit_operations(report.bops)),
+        ("BOPs", bit_operations(report)),
         ("size", sizes(report)),
         ("written", f"{output} ({duration(sum(report.seconds.values()))})" if report.seconds else str(output)),
     ]
@@ -106,10 +105,11 @@ def agreement(measured: Mapping[str, object] | None) -> str:
     )
 
 
-def bit_operations(bops: BitOperations) -> str:
+def bit_operations(report: CompileReport) -> str:
     """Products, bookkeeping and fixed layers of one image, and the budgets' fractions."""
-    if not bops.total:
+    if not report.layers:
         return "none: nothing is quantized at this stage"
+    bops = report.bops
     return (
         f"{count(bops.products)} products ({bops.fraction_of_w8a8:.4f} of W8A8) "
         f"+ {count(bops.bookkeeping)} bookkeeping ({bops.overhead:.4f} of the products) "

@@ -58,8 +58,8 @@ class CompileReport:
         passes: What each pass did.
         bytes_before: Size of the float model.
         bytes_after: Size of the quantized model.
-        agreement: Share of calibration images with the float model's top-1, in percent, with its standard error, the mean KL
-            divergence and the relative error of the output; None when the compilation stopped early.
+        agreement: Share of calibration images with the float model's top-1, in percent, with its standard error, the
+            mean KL divergence and the relative error of the output; None when the compilation stopped early.
         warnings: What the user should know.
         seconds: Time per stage.
     """

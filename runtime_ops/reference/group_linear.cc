@@ -61,46 +61,44 @@ std::int32_t weight_at(const cpu::LinearSpec& spec, std::int64_t index) {
   return nibble < 8 ? nibble : nibble - 16;
 }
 
-void group_linear(const cpu::LinearSpec& spec, const cpu::LinearCall& call) {
+void group_linear_prepared(const cpu::LinearSpec& spec, const float* x, const float* norm,
+                           const cpu::LinearCall& call) {
   const std::int64_t channels = spec.channels, outputs = spec.outputs;
   const float top = static_cast<float>((1 << spec.bits) - 1);
-  std::vector<float> x(static_cast<std::size_t>(call.rows * channels));
   std::vector<std::int32_t> operand(static_cast<std::size_t>(channels));
-  std::vector<float> norm(static_cast<std::size_t>(call.rows), 1.0f);
-  for (std::int64_t b = 0; b < call.batch; ++b) {
-    for (std::int64_t n = 0; n < call.rows; ++n) {
-      const float* from = call.x + (b * call.rows + n) * channels;
-      float* to = x.data() + n * channels;
-      if (spec.gamma != nullptr) {
-        layer_norm(from, channels, spec.gamma, spec.beta, spec.epsilon, to);
-      } else {
-        std::copy(from, from + channels, to);
-      }
-      if (spec.normalize) norm[static_cast<std::size_t>(n)] = row_norm(to, channels);
-    }
+  for (std::int64_t row = 0; row < call.batch * call.rows; ++row, x += channels) {
+    const std::int64_t n = row % call.rows;
     std::vector<int> index;
-    const std::vector<Group> groups = item_groups(spec, x.data(), call.rows, &index);
-    for (std::int64_t n = 0; n < call.rows; ++n) {
-      for (std::int64_t c = 0; c < channels; ++c) {
-        const Group& group = groups[static_cast<std::size_t>(spec.grouping == Grouping::kRows ? n : c)];
-        const float code = quantize(x[static_cast<std::size_t>(n * channels + c)], group, top);
-        operand[static_cast<std::size_t>(c)] = spec.grouping == Grouping::kChannels
-                                                   ? multiplied_operand(code, group)
-                                                   : static_cast<std::int32_t>(code - group.zero_point);
-      }
-      // The base scale of integer channels is the same in every group.
-      const float table_outer =
-          spec.grouping == Grouping::kRows ? groups[static_cast<std::size_t>(n)].outer : group_at(spec.groups, 0).outer;
-      const float outer = table_outer * norm[static_cast<std::size_t>(n)];
-      for (std::int64_t d = 0; d < outputs; ++d) {
-        const float y = scaled_sum(spec, operand, d, index, outer) * spec.w_scale[d];
-        const std::int64_t at = (b * call.rows + n) * outputs + d;
-        const float residual = call.residual != nullptr ? call.residual[at] : 0.0f;
-        const float activated = gelu(y + (spec.bias != nullptr ? spec.bias[d] : 0.0f), spec.gelu);
-        call.y[at] = call.residual != nullptr ? activated + residual : activated;
-      }
+    const std::vector<Group> groups = item_groups(spec, x - n * channels, call.rows, &index);
+    for (std::int64_t c = 0; c < channels; ++c) {
+      const Group& group = groups[static_cast<std::size_t>(spec.grouping == Grouping::kRows ? n : c)];
+      const float code = quantize(x[c], group, top);
+      operand[static_cast<std::size_t>(c)] = spec.grouping == Grouping::kChannels
+                                                 ? multiplied_operand(code, group)
+                                                 : static_cast<std::int32_t>(code - group.zero_point);
+    }
+    // The outer scale of channels is the same in every group.
+    const Group& outer_group = groups[static_cast<std::size_t>(spec.grouping == Grouping::kRows ? n : 0)];
+    const float outer = outer_group.outer * norm[row];
+    for (std::int64_t d = 0; d < outputs; ++d) {
+      const float y = scaled_sum(spec, operand, d, index, outer) * spec.w_scale[d];
+      const float activated = gelu(y + (spec.bias != nullptr ? spec.bias[d] : 0.0f), spec.gelu);
+      const std::int64_t at = row * outputs + d;
+      call.y[at] = call.residual != nullptr ? activated + call.residual[at] : activated;
     }
   }
+}
+
+void group_linear(const cpu::LinearSpec& spec, const cpu::LinearCall& call) {
+  const std::int64_t channels = spec.channels, rows = call.batch * call.rows;
+  std::vector<float> x(call.x, call.x + rows * channels);
+  std::vector<float> norm(static_cast<std::size_t>(rows), 1.0f);
+  for (std::int64_t n = 0; n < rows; ++n) {
+    float* row = x.data() + n * channels;
+    if (spec.gamma != nullptr) layer_norm(call.x + n * channels, channels, spec.gamma, spec.beta, spec.epsilon, row);
+    if (spec.normalize) norm[static_cast<std::size_t>(n)] = row_norm(row, channels);
+  }
+  group_linear_prepared(spec, x.data(), norm.data(), call);
 }
 
 }  // namespace reference

@@ -43,6 +43,12 @@ float row_norm(float* x, std::int64_t count);
 float gelu(float y, cpu::Gelu kind);
 
 void group_linear(const cpu::LinearSpec& spec, const cpu::LinearCall& call);
+
+// The part of group_linear behind LayerNormalization and row norm: `x` [batch, rows, C] is what the quantizer sees and
+// `norm` [batch, rows] what its rows were divided by. call.x is not read.
+void group_linear_prepared(const cpu::LinearSpec& spec, const float* x, const float* norm,
+                           const cpu::LinearCall& call);
+
 void group_attention(const cpu::AttentionSpec& spec, const cpu::AttentionCall& call);
 
 }  // namespace reference

@@ -60,8 +60,8 @@ std::vector<float> random_floats(std::size_t count, float low, float high) {
 
 #if defined(__x86_64__)
 // Six rows times one packed panel [k][16], added to c.
-__attribute__((target("avx2,fma"))) void float_tile(const float* a, std::ptrdiff_t lda, const float* b, int k,
-                                                    float* c, std::ptrdiff_t ldc) {
+__attribute__((target("avx2,fma"))) void float_tile(const float* a, std::ptrdiff_t lda, const float* b, int k, float* c,
+                                                    std::ptrdiff_t ldc) {
   __m256 s[6][2];
 #pragma GCC unroll 6
   for (int m = 0; m < 6; ++m) s[m][0] = s[m][1] = _mm256_setzero_ps();
@@ -109,7 +109,8 @@ std::vector<float> group_table(int count, int bits, Grouping grouping) {
   for (int g = 0; g < count; ++g) {
     const float width = 0.5f + 3.0f * static_cast<float>(g) / static_cast<float>(count);
     const float scale = width / top;
-    const float multiplier = grouping == Grouping::kChannels ? static_cast<float>(g % std::max(1, 128 >> bits) + 1) : 1.0f;
+    const float multiplier =
+        grouping == Grouping::kChannels ? static_cast<float>(g % std::max(1, 128 >> bits) + 1) : 1.0f;
     table.insert(table.end(), {-0.5f * width, 0.5f * width, scale, std::floor(top / 2) + 1, multiplier, 0.01f});
   }
   return table;
@@ -154,7 +155,8 @@ void bench_linear(const Path& path, const Shape& shape, Grouping grouping, int b
   const double total = best_time([&] { linear_run(linear, call, scratch, Parallel()); });
 
   // The product alone, with the format that the operator has.
-  const PanelFormat format = choose_format(path, (1 << bits) - 1 + (grouping == Grouping::kChannels ? 100 : 0), int4 ? 8 : 128);
+  const PanelFormat format =
+      choose_format(path, (1 << bits) - 1 + (grouping == Grouping::kChannels ? 100 : 0), int4 ? 8 : 128);
   const std::ptrdiff_t lda = left_stride(shape.c);
   std::vector<std::uint8_t> a(static_cast<std::size_t>(lda * 224), 7);
   std::vector<char> packed(static_cast<std::size_t>(format.bytes(shape.c, shape.d)));
@@ -191,10 +193,12 @@ void bench_linear(const Path& path, const Shape& shape, Grouping grouping, int b
   const double gops = 2e-3 * kTokens * static_cast<double>(c * d);
   const double plain = float_time(shape.c, shape.d);
   const char* const names[] = {"rows", "channels", "segments"};
-  std::printf("%-12s %4d -> %4d %-8s a%d w%d %-5s%-3s %8.0f us %6.0f GOPS %5.2f x float (%3.0f GFLOPS) | product %3.0f %% (%4.0f GOPS) epilogue %3.0f %% rest %3.0f %%\n",
-              shape.name, shape.c, shape.d, names[static_cast<int>(grouping)], bits, int4 ? 4 : 8,
-              gelu == Gelu::kNone ? "" : "gelu", norm ? "ln" : "", total, gops / total, plain / total, gops / plain,
-              100 * product / total, gops / product, 100 * epilogue / total, 100 * (total - product - epilogue) / total);
+  std::printf(
+      "%-12s %4d -> %4d %-8s a%d w%d %-5s%-3s %8.0f us %6.0f GOPS %5.2f x float (%3.0f GFLOPS) | product %3.0f %% "
+      "(%4.0f GOPS) epilogue %3.0f %% rest %3.0f %%\n",
+      shape.name, shape.c, shape.d, names[static_cast<int>(grouping)], bits, int4 ? 4 : 8,
+      gelu == Gelu::kNone ? "" : "gelu", norm ? "ln" : "", total, gops / total, plain / total, gops / plain,
+      100 * product / total, gops / product, 100 * epilogue / total, 100 * (total - product - epilogue) / total);
   std::free(scratch);
   linear_destroy(linear);
 }
@@ -205,7 +209,9 @@ void bench_attention(const Path& path, const char* name, int batch, int tokens, 
   std::vector<std::uint8_t> table(static_cast<std::size_t>(levels));
   for (std::size_t t = 0; t < table.size(); ++t) table[t] = static_cast<std::uint8_t>(bits == 8 ? t : t * t / 127);
   std::vector<float> p;
-  for (int g = 0; g < 4; ++g) p.insert(p.end(), {0.0f, 0.02f * static_cast<float>(g + 1), 0.0002f * static_cast<float>(g + 1), 0.0f, 1.0f, 0.0002f});
+  for (int g = 0; g < 4; ++g)
+    p.insert(p.end(),
+             {0.0f, 0.02f * static_cast<float>(g + 1), 0.0002f * static_cast<float>(g + 1), 0.0f, 1.0f, 0.0002f});
   AttentionSpec spec;
   spec.num_heads = heads;
   spec.scale = 0.125f;
@@ -235,18 +241,27 @@ void bench_attention(const Path& path, const char* name, int batch, int tokens, 
   const int block = 24;
   const std::ptrdiff_t ld = round_up(tokens, 16);
   std::vector<float> x(static_cast<std::size_t>(block * ld), 0.5f), low(32), high(32);
-  const double blocks = static_cast<double>(batch) * heads * tokens / block;
-  const double softmax = blocks * best_time([&] { path.stages->softmax(x.data(), ld, block, tokens, low.data(), high.data()); });
+  // Ten at a time: a block takes a few microseconds, and reading the clock one.
+  const double blocks = static_cast<double>(batch) * heads * tokens / block / 10;
+  const double softmax = blocks * best_time([&] {
+                           for (int i = 0; i < 10; ++i)
+                             path.stages->softmax(x.data(), ld, block, tokens, low.data(), high.data());
+                         });
   std::vector<std::uint8_t> bytes(static_cast<std::size_t>(block * left_stride(tokens)));
   const std::vector<std::int32_t> index(32, 0);
   const RowQuantizer quantizer = {100.0f, 0.0f, 127.0f, 0};
-  const double quantize = blocks * best_time([&] {
-    path.stages->quantize_rows(x.data(), ld, block, tokens, &quantizer, index.data(), bytes.data(), left_stride(tokens));
-    if (bits != 8) path.stages->map_bytes(bytes.data(), left_stride(tokens), block, tokens, table.data(), levels);
-  });
+  const double quantize =
+      blocks * best_time([&] {
+        for (int i = 0; i < 10; ++i) {
+          path.stages->quantize_rows(x.data(), ld, block, tokens, &quantizer, index.data(), bytes.data(),
+                                     left_stride(tokens));
+          if (bits != 8) path.stages->map_bytes(bytes.data(), left_stride(tokens), block, tokens, table.data(), levels);
+        }
+      });
   const double gops = 4e-3 * static_cast<double>(batch) * heads * tokens * tokens * dim;
-  std::printf("attention %-10s %2d x %3d tokens, %2d heads x %d, a%d %8.0f us %6.0f GOPS | softmax %3.0f %% levels %3.0f %%\n", name,
-              batch, tokens, heads, dim, bits, total, gops / total, 100 * softmax / total, 100 * quantize / total);
+  std::printf(
+      "attention %-10s %2d x %3d tokens, %2d heads x %d, a%d %8.0f us %6.0f GOPS | softmax %3.0f %% levels %3.0f %%\n",
+      name, batch, tokens, heads, dim, bits, total, gops / total, 100 * softmax / total, 100 * quantize / total);
   std::free(scratch);
   attention_destroy(attention);
 }
@@ -267,7 +282,7 @@ int main(int argc, char** argv) {
     return 1;
   }
   std::printf("path %s, one thread, %d tokens\n", path->name, kTokens);
-  const Shape shapes[] = {{"DeiT-T qkv", 192, 576}, {"DeiT-T proj", 192, 192}, {"DeiT-T fc2", 768, 192},
+  const Shape shapes[] = {{"DeiT-T qkv", 192, 576},  {"DeiT-T proj", 192, 192}, {"DeiT-T fc2", 768, 192},
                           {"DeiT-S qkv", 384, 1152}, {"DeiT-S fc2", 1536, 384}, {"ViT-B qkv", 768, 2304},
                           {"ViT-B fc2", 3072, 768}};
   const Shape first[] = {{"DeiT-T fc1", 192, 768}, {"DeiT-S fc1", 384, 1536}, {"ViT-B fc1", 768, 3072}};
@@ -275,7 +290,8 @@ int main(int argc, char** argv) {
   for (const Shape& shape : first) bench_linear(*path, shape, Grouping::kChannels, 4, true, Gelu::kErf, true);
   for (const Grouping grouping : {Grouping::kRows, Grouping::kChannels, Grouping::kSegments}) {
     for (const int bits : {4, 6, 8}) {
-      for (const bool int4 : {true, false}) bench_linear(*path, {"ViT-B proj", 768, 768}, grouping, bits, int4, Gelu::kNone, false);
+      for (const bool int4 : {true, false})
+        bench_linear(*path, {"ViT-B proj", 768, 768}, grouping, bits, int4, Gelu::kNone, false);
     }
   }
   bench_attention(*path, "DeiT-T", 1, 197, 3, 64, 4);

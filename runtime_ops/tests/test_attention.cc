@@ -98,7 +98,8 @@ void naive_head(const AttentionSpec& spec, const AttentionCall& call, const Stag
     const float row_scale = q_outer[static_cast<std::size_t>(n)] * spec.scale;
     for (int m = 0; m < tokens; ++m) {
       std::int32_t acc = 0;
-      for (int d = 0; d < dim; ++d) acc += q[static_cast<std::size_t>(n * dim + d)] * k[static_cast<std::size_t>(m * dim + d)];
+      for (int d = 0; d < dim; ++d)
+        acc += q[static_cast<std::size_t>(n * dim + d)] * k[static_cast<std::size_t>(m * dim + d)];
       const float scaled = static_cast<float>(acc) * row_scale;
       float score = scaled * k_outer[static_cast<std::size_t>(m)];
       if (call.bias != nullptr) {
@@ -114,7 +115,8 @@ void naive_head(const AttentionSpec& spec, const AttentionCall& call, const Stag
     for (int d = 0; d < dim; ++d) {
       std::int32_t acc = 0;
       for (int m = 0; m < tokens; ++m) {
-        const float level = reference::quantize(p[static_cast<std::size_t>(m)], group, static_cast<float>(spec.num_levels - 1));
+        const float level =
+            reference::quantize(p[static_cast<std::size_t>(m)], group, static_cast<float>(spec.num_levels - 1));
         acc += spec.levels[static_cast<std::size_t>(level)] * v[static_cast<std::size_t>(m * dim + d)];
       }
       const float scaled = static_cast<float>(acc) * group.outer;
@@ -212,6 +214,7 @@ void test_attention(const char* name, bool quick) {
   check_case(name, {1, 20, 2, 32, 4, 16, 0, 0});
   check_case(name, {2, 17, 2, 20, 8, 256, 2, 2});
   check_case(name, {2, 33, 1, 33, 6, 128, 1, 1});
+  check_case(name, {4, 5, 1, 4, 4, 16, 2, 1});  // row b uses bias[b % 2], not bias[b / 2]
   check_case(name, {1, 70, 1, 16, 8, 100, 0, 0});
   if (!quick) {
     check_case(name, {4, 49, 3, 32, 4, 128, 2, 3});

@@ -35,6 +35,7 @@ void run_path(const char* name, bool quick) {
     test_product(name, quick);
     test_stages(name);
   }
+  test_row_norm(name, quick);
   test_linear(name, quick);
   test_attention(name, quick);
   std::printf("path %s: %d checks\n", name, g_checks - before);

@@ -1,4 +1,5 @@
-// Whole linear layers against reference::group_linear, bit for bit where only + and * in the defined order are involved.
+// Whole linear layers against reference::group_linear, bit for bit where only + and * in the defined order are
+// involved.
 #include <algorithm>
 #include <cstring>
 #include <limits>
@@ -85,25 +86,36 @@ std::vector<float> make_input(const Shape& shape) {
   return x;
 }
 
-// What the path itself makes of LayerNormalization: the layers behind it are then compared bit for bit.
-std::vector<float> normalized(const LinearSpec& spec, const Shape& shape, const std::vector<float>& x) {
+// What the path itself makes of LayerNormalization and row norm: what stands behind them is then compared bit for bit.
+struct Prepared {
+  std::vector<float> x, norm;
+};
+
+Prepared prepare(const LinearSpec& spec, const Shape& shape, const std::vector<float>& x) {
   Status status = nullptr;
   const Path& path = *active_path(&status);
-  std::vector<float> out(x.size());
+  Prepared out = {x, std::vector<float>(static_cast<std::size_t>(shape.batch * shape.rows), 1.0f)};
   const int cols = shape.channels;
   const std::size_t padded = static_cast<std::size_t>((cols + 15) / 16 * 16);
   std::vector<float> gamma(padded), beta(padded), row(padded);
-  std::copy(spec.gamma, spec.gamma + cols, gamma.begin());
-  std::copy(spec.beta, spec.beta + cols, beta.begin());
-  for (std::size_t at = 0; at < x.size(); at += static_cast<std::size_t>(cols)) {
+  if (spec.gamma != nullptr) std::copy(spec.gamma, spec.gamma + cols, gamma.begin());
+  if (spec.gamma != nullptr) std::copy(spec.beta, spec.beta + cols, beta.begin());
+  for (std::size_t n = 0; n < out.norm.size(); ++n) {
+    const float* from = &x[n * static_cast<std::size_t>(cols)];
+    float* to = &out.x[n * static_cast<std::size_t>(cols)];
     if (is_reference(path)) {
-      reference::layer_norm(&x[at], cols, spec.gamma, spec.beta, spec.epsilon, &out[at]);
+      if (spec.gamma != nullptr) reference::layer_norm(from, cols, spec.gamma, spec.beta, spec.epsilon, to);
+      if (spec.normalize) out.norm[n] = reference::row_norm(to, cols);
       continue;
     }
-    float mean, rstd;
-    path.stages->row_stats(&x[at], cols, 1, cols, spec.epsilon, &mean, &rstd);
-    path.stages->normalize(&x[at], cols, 1, cols, &mean, &rstd, gamma.data(), beta.data(), row.data(), 0);
-    std::copy(row.begin(), row.begin() + cols, out.begin() + static_cast<std::ptrdiff_t>(at));
+    std::copy(from, from + cols, row.begin());
+    if (spec.gamma != nullptr) {
+      float mean, rstd;
+      path.stages->row_stats(from, cols, 1, cols, spec.epsilon, &mean, &rstd);
+      path.stages->normalize(from, cols, 1, cols, &mean, &rstd, gamma.data(), beta.data(), row.data(), 0);
+    }
+    if (spec.normalize) path.stages->row_norm(row.data(), 0, 1, cols, &out.norm[n], row.data(), 0);
+    std::copy(row.begin(), row.begin() + cols, to);
   }
   return out;
 }
@@ -115,9 +127,10 @@ void run(const Linear* linear, const LinearCall& call, int thread_count) {
 }
 
 void check_layer(const char* name, const Shape& shape, Grouping grouping, int bits, bool int4, Gelu gelu, bool norm,
-                 bool residual) {
+                 bool row_norm, bool residual) {
   Layer layer;
   make_layer(shape, grouping, bits, int4, gelu, norm, &layer);
+  layer.spec.normalize = row_norm;
   const std::vector<float> x = make_input(shape);
   const std::size_t size = static_cast<std::size_t>(shape.batch * shape.rows * shape.outputs);
   std::vector<float> add(size), want(size), y(size, -1.0f);
@@ -128,12 +141,9 @@ void check_layer(const char* name, const Shape& shape, Grouping grouping, int bi
   call.batch = shape.batch;
   call.rows = shape.rows;
   call.residual = residual ? add.data() : nullptr;
-  LinearSpec plain = layer.spec;
-  const std::vector<float> input = norm ? normalized(layer.spec, shape, x) : x;
-  plain.gamma = plain.beta = nullptr;
-  call.x = input.data();
   call.y = want.data();
-  reference::group_linear(plain, call);
+  const Prepared prepared = prepare(layer.spec, shape, x);
+  reference::group_linear_prepared(layer.spec, prepared.x.data(), prepared.norm.data(), call);
 
   Linear* linear = nullptr;
   const Status status = linear_create(layer.spec, &linear);
@@ -146,12 +156,15 @@ void check_layer(const char* name, const Shape& shape, Grouping grouping, int bi
     run(linear, call, thread_count);
     int wrong = 0;
     for (std::size_t i = 0; i < size; ++i) {
-      const float allowed = gelu == Gelu::kNone ? 0.0f : 2.5e-7f * std::max(1.0f, std::fabs(want[i]) + std::fabs(add[i]));
+      const float allowed =
+          gelu == Gelu::kNone ? 0.0f : 2.5e-7f * std::max(1.0f, std::fabs(want[i]) + std::fabs(add[i]));
       wrong += std::fabs(y[i] - want[i]) <= allowed ? 0 : 1;
     }
-    CHECK(wrong == 0, "%s: grouping %d, %d bits, int4 %d, gelu %d, norm %d, residual %d, [%d, %d, %d] x %d, %d threads: %d wrong",
-          name, static_cast<int>(grouping), bits, int4, static_cast<int>(gelu), norm, residual, shape.batch, shape.rows,
-          shape.channels, shape.outputs, thread_count, wrong);
+    CHECK(wrong == 0,
+          "%s: grouping %d, %d bits, int4 %d, gelu %d, norm %d, row norm %d, residual %d, [%d, %d, %d] x %d, %d "
+          "threads: %d wrong",
+          name, static_cast<int>(grouping), bits, int4, static_cast<int>(gelu), norm, row_norm, residual, shape.batch,
+          shape.rows, shape.channels, shape.outputs, thread_count, wrong);
   }
   linear_destroy(linear);
 }
@@ -227,25 +240,29 @@ void test_extremes(const char* name, int channels) {
 
 void test_linear(const char* name, bool quick) {
   const bool slow = std::strcmp(name, "reference") == 0;
-  const std::vector<Shape> shapes =
-      quick ? std::vector<Shape>{{2, 7, 37, 19}, {1, 20, 64, 80}}
-            : std::vector<Shape>{{1, 1, 1, 1}, {1, 1, 5, 3}, {2, 7, 37, 19}, {3, 49, 64, 80}, {1, 197, 192, 48}, {2, 70, 130, 33}};
+  const std::vector<Shape> shapes = quick ? std::vector<Shape>{{2, 7, 37, 19}, {1, 20, 64, 80}}
+                                          : std::vector<Shape>{{1, 1, 1, 1},    {1, 1, 5, 3},      {2, 7, 37, 19},
+                                                               {3, 49, 64, 80}, {1, 197, 192, 48}, {2, 70, 130, 33}};
   for (const Shape& shape : shapes) {
     for (const Grouping grouping : {Grouping::kRows, Grouping::kChannels, Grouping::kSegments}) {
       for (const int bits : {4, 8}) {
         for (const bool int4 : {true, false}) {
           for (const Gelu gelu : {Gelu::kNone, Gelu::kErf, Gelu::kTanh}) {
             if (slow && gelu != Gelu::kNone) continue;
-            check_layer(name, shape, grouping, bits, int4, gelu, false, false);
-            if (gelu == Gelu::kNone) check_layer(name, shape, grouping, bits, int4, gelu, false, true);
-            check_layer(name, shape, grouping, bits, int4, gelu, true, gelu == Gelu::kErf);
+            check_layer(name, shape, grouping, bits, int4, gelu, false, gelu == Gelu::kTanh, false);
+            check_layer(name, shape, grouping, bits, int4, gelu, true, gelu == Gelu::kNone, gelu == Gelu::kErf);
+            if (gelu != Gelu::kNone) continue;
+            check_layer(name, shape, grouping, bits, int4, gelu, false, false, true);
+            check_layer(name, shape, grouping, bits, int4, gelu, true, false, false);
+            check_layer(name, shape, grouping, bits, int4, gelu, false, true, true);
           }
         }
       }
     }
   }
   // More rows than one pass over the weights takes.
-  if (!quick && !slow) check_layer(name, {1, 500, 1100, 20}, Grouping::kChannels, 4, true, Gelu::kNone, true, false);
+  if (!quick && !slow)
+    check_layer(name, {1, 500, 1100, 20}, Grouping::kChannels, 4, true, Gelu::kNone, true, true, false);
   test_refusals(name);
   test_extremes(name, quick ? 260 : 4096);
 }

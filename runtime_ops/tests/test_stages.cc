@@ -25,7 +25,8 @@ void test_layer_norm(const char* name, const Stages& stages) {
       Random random(static_cast<std::uint64_t>(cols));
       const int rows = 3;
       const std::size_t padded = static_cast<std::size_t>((cols + 15) / 16 * 16);
-      std::vector<float> x(static_cast<std::size_t>(rows * cols)), out(rows * padded), want(static_cast<std::size_t>(cols));
+      std::vector<float> x(static_cast<std::size_t>(rows * cols)), out(rows * padded),
+          want(static_cast<std::size_t>(cols));
       std::vector<float> gamma(padded, 0.0f), beta(padded, 0.0f);
       for (float& v : x) v = shift + random.normal();
       for (int c = 0; c < cols; ++c) {
@@ -40,13 +41,34 @@ void test_layer_norm(const char* name, const Stages& stages) {
       for (int m = 0; m < rows; ++m) {
         reference::layer_norm(x.data() + m * cols, cols, gamma.data(), beta.data(), 1e-5f, want.data());
         for (std::size_t c = 0; c < want.size(); ++c) {
-          worst = std::max(worst, std::fabs(out[static_cast<std::size_t>(m) * padded + c] - want[c]) /
-                                      (1.0f + std::fabs(want[c])));
+          worst = std::max(
+              worst, std::fabs(out[static_cast<std::size_t>(m) * padded + c] - want[c]) / (1.0f + std::fabs(want[c])));
         }
       }
       // A float32 mean near 1000 is itself off by up to 3e-5.
       CHECK(worst < (shift == 0.0f ? 1e-6f : 2e-4f), "%s: LayerNorm of %d at %g: %g", name, cols,
             static_cast<double>(shift), static_cast<double>(worst));
+    }
+  }
+}
+
+void test_row_norm(const char* name, const Stages& stages) {
+  for (const int cols : kLengths) {
+    // Far below and above 1: squares stay in range for any activation, and zeros are divided by 1.
+    for (const float size : {0.0f, 1e-6f, 1.0f, 1e6f}) {
+      Random random(static_cast<std::uint64_t>(cols));
+      std::vector<float> x(static_cast<std::size_t>((cols + 15) / 16 * 16)), want(x.size());
+      for (int c = 0; c < cols; ++c)
+        x[static_cast<std::size_t>(c)] = want[static_cast<std::size_t>(c)] = size * random.normal();
+      float norm = -1.0f;
+      stages.row_norm(x.data(), 0, 1, cols, &norm, x.data(), 0);
+      const float exact = reference::row_norm(want.data(), cols);
+      bool close = std::fabs(norm - exact) <= 1e-6f * exact;
+      for (std::size_t c = 0; c < static_cast<std::size_t>(cols); ++c)
+        close = close && std::fabs(x[c] - want[c]) <= 1e-6f * std::fabs(want[c]);
+      CHECK(close, "%s: row norm of %d at %g: %g, not %g", name, cols, static_cast<double>(size),
+            static_cast<double>(norm), static_cast<double>(exact));
+      CHECK(size != 0.0f || norm == 1.0f, "%s: a row of zeros", name);
     }
   }
 }
@@ -126,23 +148,29 @@ void test_assign(const char* name, const Stages& stages) {
   bool same = true;
   for (std::size_t i = 0; i < 197; ++i) same = same && index[i] == reference::assign_group(lower[i], upper[i], groups);
   CHECK(same, "%s: random assignments", name);
+  // Symmetric ranges tie between the mirror images: the same two squares in another order. A fused multiply-add rounds
+  // only one of the squares, and so breaks the tie.
+  for (std::size_t i = 0; i < lower.size(); ++i) lower[i] = -(upper[i] = random.uniform(1.0f, 2.0f));
+  stages.assign(lower.data(), upper.data(), 197, quantizer.columns(), index.data());
+  int second = 0;
+  for (std::size_t i = 0; i < 197; ++i) second += index[i] == 0 ? 0 : 1;
+  CHECK(second == 0, "%s: %d of 197 mirror ties broken", name, second);
 }
 
 // Values at the borders of codes, for scale 0.5 (1 / scale is exact) and scale 0.3 (it is not).
 std::vector<float> border_values() {
   std::vector<float> x = {
-      0.25f,                      // 0.5: tie, to even 0
-      0.75f,                      // 1.5: tie, to even 2 (half away from zero agrees, truncation + 0.5 does not differ)
-      1.25f,                      // 2.5: tie, to even 2 (half up gives 3)
-      -0.25f, -0.75f, -1.25f,     // the same below zero: half up and half away differ here
-      0.25000003f, 0.24999999f,   // next to a tie
-      -0.0f, 0.0f,                // signed zero
-      3.75f, 3.74f, 3.76f,        // 7.5 at the upper end of 4 bits with zero point 8
-      -4.0f, -4.25f, -4.26f,      // the lower end: clip before or after rounding is the same
-      1e6f, -1e6f, 1e30f, -1e30f, // far outside int32: the conversion must not wrap
-      kInfinity, -kInfinity, kNan,
-      1e-40f, -1e-40f,            // subnormal
-      0.15f, 0.45f, -0.15f, 0.6f, // multiply by 1/scale: division would round some of these differently
+      0.25f,  // 0.5: tie, to even 0
+      0.75f,  // 1.5: tie, to even 2 (half away from zero agrees, truncation + 0.5 does not differ)
+      1.25f,  // 2.5: tie, to even 2 (half up gives 3)
+      -0.25f,      -0.75f,      -1.25f,                   // the same below zero: half up and half away differ here
+      0.25000003f, 0.24999999f,                           // next to a tie
+      -0.0f,       0.0f,                                  // signed zero
+      3.75f,       3.74f,       3.76f,                    // 7.5 at the upper end of 4 bits with zero point 8
+      -4.0f,       -4.25f,      -4.26f,                   // the lower end: clip before or after rounding is the same
+      1e6f,        -1e6f,       1e30f,  -1e30f,           // far outside int32: the conversion must not wrap
+      kInfinity,   -kInfinity,  kNan,   1e-40f, -1e-40f,  // subnormal
+      0.15f,       0.45f,       -0.15f, 0.6f,  // multiply by 1/scale: division would round some of these differently
   };
   Random random(11);
   while (x.size() < 500) x.push_back(random.uniform(-6, 6));
@@ -155,8 +183,8 @@ void test_quantize(const char* name, const Stages& stages) {
   const std::size_t padded = static_cast<std::size_t>((cols + 15) / 16 * 16);
   // lower, upper, scale, zero_point, multiplier, outer. Saturating operands: 8 bits with zero point 128 (only code 0
   // saturates), zero point 0 (half the codes do), zero point 300 (all codes below 173 do), multiplier 20.
-  const float table[] = {0, 0, 0.5f, 8,  1,  1, 0, 0, 0.3f, 7, 1, 1, 0, 0, 1e-30f, 3, 1, 1, 0, 0, 1e30f, 3, 1, 1,
-                         0, 0, 0.1f, 0,  1,  1, 0, 0, 0.02f, 128, 1, 1, 0, 0, 0.05f, 300, 1, 1, 0, 0, 0.3f, 7, 20, 1};
+  const float table[] = {0, 0, 0.5f, 8, 1, 1, 0, 0, 0.3f,  7,   1, 1, 0, 0, 1e-30f, 3,   1, 1, 0, 0, 1e30f, 3, 1,  1,
+                         0, 0, 0.1f, 0, 1, 1, 0, 0, 0.02f, 128, 1, 1, 0, 0, 0.05f,  300, 1, 1, 0, 0, 0.3f,  7, 20, 1};
   for (const int bits : {3, 4, 6, 8}) {
     const float top = static_cast<float>((1 << bits) - 1);
     for (const Operand operand : {Operand::kCode, Operand::kUnsigned, Operand::kSigned, Operand::kMultiple}) {
@@ -168,8 +196,8 @@ void test_quantize(const char* name, const Stages& stages) {
         if (operand == Operand::kMultiple) {
           const std::vector<float> inverse(padded, q.inverse[g]), low(padded, q.low[g]), high(padded, q.high[g]),
               multiplier(padded, q.multiplier[g]);
-          const ChannelQuantizer channels = {inverse.data(), low.data(), high.data(), multiplier.data(), nullptr,
-                                             q.offset[g]};
+          const ChannelQuantizer channels = {inverse.data(),    low.data(), high.data(),
+                                             multiplier.data(), nullptr,    q.offset[g]};
           stages.quantize_channels(x.data(), 0, 2, cols, channels, out.data(), static_cast<std::ptrdiff_t>(padded));
         } else {
           const std::int32_t index[2] = {static_cast<std::int32_t>(g), static_cast<std::int32_t>(g)};
@@ -181,7 +209,8 @@ void test_quantize(const char* name, const Stages& stages) {
           const float code = reference::quantize(x[i], group, top);
           std::int32_t want = static_cast<std::int32_t>(code - group.zero_point);
           if (operand == Operand::kMultiple) want = reference::multiplied_operand(code, group);
-          if (operand == Operand::kUnsigned || operand == Operand::kSigned) want = reference::signed_operand(code, group);
+          if (operand == Operand::kUnsigned || operand == Operand::kSigned)
+            want = reference::signed_operand(code, group);
           const std::int32_t byte = out[padded + i];
           const std::int32_t got = operand == Operand::kSigned ? static_cast<std::int8_t>(byte) : byte - q.offset[g];
           if (got != want && wrong++ == 0) {
@@ -201,7 +230,8 @@ void test_map_bytes(const char* name, const Stages& stages) {
     std::uint8_t table[256] = {};
     for (int i = 0; i < count; ++i) table[i] = static_cast<std::uint8_t>(random.integer(0, 255));
     std::vector<std::uint8_t> data(2 * 256), before;
-    for (std::size_t i = 0; i < data.size(); ++i) data[i] = static_cast<std::uint8_t>(i % static_cast<std::size_t>(count));
+    for (std::size_t i = 0; i < data.size(); ++i)
+      data[i] = static_cast<std::uint8_t>(i % static_cast<std::size_t>(count));
     before = data;
     stages.map_bytes(data.data(), 256, 2, 250, table, count);
     bool right = true;
@@ -303,7 +333,8 @@ void test_softmax(const char* name, const Stages& stages) {
     for (std::size_t m = 0; m < 2; ++m) {
       double sum = 0.0, peak = -1e300;
       float least = 2.0f, most = -1.0f;
-      for (std::size_t n = 0; n < static_cast<std::size_t>(cols); ++n) peak = std::max(peak, static_cast<double>(x[m * ld + n]));
+      for (std::size_t n = 0; n < static_cast<std::size_t>(cols); ++n)
+        peak = std::max(peak, static_cast<double>(x[m * ld + n]));
       for (std::size_t n = 0; n < static_cast<std::size_t>(cols); ++n) sum += std::exp(x[m * ld + n] - peak);
       bool close = true;
       for (std::size_t n = 0; n < static_cast<std::size_t>(cols); ++n) {
@@ -324,6 +355,7 @@ void test_stages(const char* name) {
   Status status = nullptr;
   const Stages& stages = *active_path(&status)->stages;
   test_layer_norm(name, stages);
+  test_row_norm(name, stages);
   test_ranges(name, stages);
   test_assign(name, stages);
   test_quantize(name, stages);

@@ -24,7 +24,6 @@ LEFT_OUT = (
     ".*_cache",
     ".hypothesis",
     "*.so",
-    "data",
 )
 
 

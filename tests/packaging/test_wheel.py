@@ -44,6 +44,13 @@ def test_every_module_is_in_the_wheel(native_wheel: Path) -> None:
     assert expected == {name for name in names(native_wheel) if name.endswith(".py")}
 
 
+def test_data_files_are_in_the_wheel(native_wheel: Path) -> None:
+    """The model that ships with the package, and its images."""
+    suffixes = {".onnx", ".npz", ".json", ".safetensors"}
+    expected = {f"qcompiler/models/{path.name}" for path in (CHECKOUT / "models").iterdir() if path.suffix in suffixes}
+    assert expected <= set(names(native_wheel))
+
+
 def test_library_is_in_the_wheel(native_wheel: Path) -> None:
     """One library without a Python tag, no sources, and a wheel for every Python of the platform."""
     assert [name for name in names(native_wheel) if name.endswith(".so")] == [LIBRARY]
@@ -119,7 +126,8 @@ def test_source_archive(source_tree: Path, tmp_path: Path) -> None:
         for path in (CHECKOUT / "runtime_ops").rglob("*")
         if path.suffix in {".cc", ".h", ".map"}
     ]
-    wanted = {str(path) for path in native} | {
+    data = [path.relative_to(CHECKOUT) for path in (CHECKOUT / "models").iterdir() if path.suffix in {".onnx", ".npz"}]
+    wanted = {str(path) for path in [*native, *data]} | {
         "setup.py",
         "pyproject.toml",
         "conftest.py",

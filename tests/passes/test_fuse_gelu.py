@@ -38,8 +38,8 @@ def graph(body, outputs=""):
         "k": 0.044715,
         "s": 0.7978845608,
     }
-    used = {name: np.array(value, np.float32) for name, value in values.items() if f"({name}" in body or f" {name})" in body}
-    return model_of(HEAD.replace("y)", f"y{outputs})") + body + "}", **used)
+    constants = {name: np.array(value, np.float32) for name, value in values.items()}
+    return model_of(HEAD.replace("y)", f"y{outputs})") + body + "}", **constants)
 
 
 @pytest.mark.parametrize(("body", "kind"), [(EXACT["torch"], "none"), (TANH["cube"], "tanh")])

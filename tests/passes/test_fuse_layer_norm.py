@@ -12,7 +12,8 @@ SPELLINGS = {
     "pow and div": "q = Pow (d, two)  v = ReduceMean (q, axis)  e = Add (v, eps)  s = Sqrt (e)  n = Div (d, s)",
     "mul and reciprocal": """q = Mul (d, d)  v = ReduceMean (q, axis)  e = Add (eps, v)  s = Sqrt (e)
         r = Reciprocal (s)  n = Mul (d, r)""",
-    "inverse": "q = Mul (d, d)  v = ReduceMean (q, axis)  e = Add (v, eps)  s = Sqrt (e)  r = Div (one, s)  n = Mul (r, d)",
+    "inverse": """q = Mul (d, d)  v = ReduceMean (q, axis)  e = Add (v, eps)  s = Sqrt (e)
+        r = Div (one, s)  n = Mul (r, d)""",
     "two differences": """f = Sub (x, m)  q = Pow (f, two)  v = ReduceMean (q, axis)  e = Add (v, eps)  s = Sqrt (e)
         n = Div (d, s)""",
 }
@@ -34,7 +35,7 @@ def graph(spelling="pow and div", tail="affine", axis=-1):
         "gamma": weight(6, seed=1),
         "beta": weight(6, seed=2),
     }
-    return model_of(body, **{name: value for name, value in values.items() if name in body})
+    return model_of(body, **values)
 
 
 def test_golden():

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from qcompiler.passes.linear_to_matmul import LinearToMatmul
@@ -19,11 +20,11 @@ def tokens(last, bias=(3,)):
 def test_golden():
     check_golden(
         LinearToMatmul,
-        gemm(bias=(1, 3)),
+        model_of(GEMM.replace("ATTRS", "transB = 1"), w=weight(3, 4), b=np.array([[1, 2, 3]], np.float32)),
         """
         x = input [batch, 4]
         %0 [batch, 3] = MatMul(x, w/transposed:float32[4, 3])  # Gemm_0/MatMul
-        %1 [batch, 3] = Add(%0, [0.345584, 0.8216181, 0.3304371])  # Gemm_0/Add
+        %1 [batch, 3] = Add(%0, [1, 2, 3])  # Gemm_0/Add
         y = output %1
         """,
     )

@@ -13,10 +13,10 @@ PLAIN = "y = Relu (c)"
 SHAPES = {VIT: "[batch, 6, 5]", SWIN: "[batch, 2, 3, 5]", PLAIN: "[batch, 5, 2, 3]"}
 
 
-def graph(tail=VIT, attrs=STRIDE, batch="batch", kernel=(2, 2), channels=3):
+def graph(tail=VIT, attrs=STRIDE, batch="batch", kernel=(2, 2)):
     text = f"agraph (float[batch, 3, 4, 6] x) => (float{SHAPES[tail]} y) {{ {CONV.replace('ATTRS', attrs)} {tail} }}"
-    constants = {"s": np.array([0, 5, -1])} if tail is VIT else {}
-    return model_of(text.replace("batch", batch), w=weight(5, channels, *kernel), b=weight(5, seed=1), **constants)
+    constants = {"s": np.array([0, 5, -1]), "w": weight(5, 3, *kernel), "b": np.arange(5, dtype=np.float32)}
+    return model_of(text.replace("batch", batch), **constants)
 
 
 def test_golden():
@@ -29,7 +29,7 @@ def test_golden():
         %1 [batch, 2, 3, 3, 2, 2] = Transpose(%0; perm=[0, 2, 4, 1, 3, 5])  # Conv_0/Transpose
         %2 [batch, 6, 12] = Reshape(%1, [0, 6, 12])  # Conv_0/Reshape_1
         %3 [batch, 6, 5] = MatMul(%2, w/matrix:float32[12, 5])  # Conv_0/MatMul
-        %4 [batch, 6, 5] = Add(%3, [0.345584, 0.8216181, 0.3304371, -1.303157, 0.9053559])  # Conv_0/Add
+        %4 [batch, 6, 5] = Add(%3, [0, 1, 2, 3, 4])  # Conv_0/Add
         y = output %4
         """,
     )

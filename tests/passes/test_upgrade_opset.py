@@ -56,7 +56,7 @@ def test_operator_of_another_domain_is_refused():
     model = model_of(NEW)
     model.graph.node[0].domain = "com.microsoft"
     model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
-    with pytest.raises(UnsupportedModelError, match="'Gelu' of domain 'com.microsoft'"):
+    with pytest.raises(UnsupportedModelError, match=r"'Gelu' of domain 'com\.microsoft'"):
         applied(UpgradeOpset, model)
 
 

@@ -51,7 +51,7 @@ REPORT = CompileReport(
     seconds={"calibrate": 30.0, "plan": 12.3},
 )
 
-STOPPED = replace(REPORT, layers=(), bops=BitOperations(0, 0, 0, 0, 0), agreement=None)
+STOPPED = replace(REPORT, layers=(), agreement=None)
 
 
 def groups(name: str, count: int, *, exact: bool = False) -> TensorProto:
@@ -78,8 +78,8 @@ def lowered_model(report: CompileReport | None = None) -> onnx.ModelProto:
         numpy_helper.from_array(np.array([0, 3, 127], np.uint8), "codebook"),
         *(numpy_helper.from_array(np.ones(size, np.float32), f"ones{size}") for size in (2, 3, 6)),
     ]
-    qkv = dict(num_heads=1, scale=1.0, bits=4, domain="qcompiler")
-    linear = dict(axis=-1, segments=0, normalize=1, domain="qcompiler")
+    qkv = {"num_heads": 1, "scale": 1.0, "bits": 4, "domain": "qcompiler"}
+    linear = {"axis": -1, "segments": 0, "normalize": 1, "domain": "qcompiler"}
     norm = ["ones2", "ones2", "W2", "ones3", "g2", "ones3"]
     nodes = [
         helper.make_node("GroupLinear", ["x", "W1", "ones6", "g8", "ones6"], ["y"], "fc[1]", bits=4, **linear),

@@ -44,19 +44,19 @@ def test_group_counts():
     assert group_counts((8, 4, 2, 16)) == "8/4/2/16"
 
 
-@pytest.mark.parametrize("width", [30, 80, 100_000])
+@pytest.mark.parametrize("width", [20, 80, 100_000])
 def test_no_cell_loses_a_character(width):
-    name = "a.very.long.layer.name." * 6
+    name = "a.very.long.layer[name]." * 6
     stream = io.StringIO()
-    shown = table("T", ("layer",), ("groups", "x"), [(name, 123456, None), ("[bold]b[/]", 1, 2.5)])
-    Console(file=stream, width=width, markup=False, emoji=False).print(shown)
-    text = stream.getvalue()
-    joined = "".join(line[: 1 + len(line)].split("  ")[0].strip() for line in text.splitlines())
-    assert "…" not in text
-    assert sum(character == "y" for character in joined) >= name.count("y")
-    if width == 100_000:
-        assert name in text
-        assert "[bold]b[/]" in text
+    Console(file=stream, width=width, markup=False, emoji=False).print(table("T", ("layer",), (), [(name,)]))
+    cells = "".join(line.strip() for line in stream.getvalue().splitlines())
+    assert cells.endswith(name)
+
+
+def test_missing_cells_are_dashes():
+    stream = io.StringIO()
+    Console(file=stream, width=80).print(table("T", ("layer",), ("W", "A"), [("attn", None, 4)]))
+    assert stream.getvalue().splitlines()[-2].split() == ["attn", "-", "4"]
 
 
 def test_facts_wrap_beside_their_label():

@@ -53,7 +53,7 @@ def test_calibration_without_description():
 def test_layer_table():
     found = shown(text.layer_table(REPORT.layers)).splitlines()
     attention = next(line for line in found if line.strip().startswith("blocks.0.attn"))
-    assert attention.split() == "blocks.0.attn attention codebook - 4 8/4/2/16 37 x 32 x 37 4.21 M 314 k".split()
+    assert " ".join(attention.split()) == "blocks.0.attn attention codebook - 4 8/4/2/16 37 x 32 x 37 4.21 M 314 k"
     assert any(LONG_NAME in line for line in found)
     assert any("patch[proj]" in line and "patch_embed (fixed)" in line for line in found)
 

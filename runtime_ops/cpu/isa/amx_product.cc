@@ -28,11 +28,12 @@ struct alignas(64) TileConfiguration {
 };
 static_assert(sizeof(TileConfiguration) == 64, "tile configuration is 64 bytes");
 
+// In static memory, not on the stack: GCC 12 declares that the instruction reads 8 bytes of it, and may drop stores to
+// the other 56.
+constexpr TileConfiguration kConfiguration;
+
 // All tiles are full: rows are padded by the caller, depth and columns by the packing.
-QC_KERNEL void enter() {
-  const TileConfiguration configuration;
-  _tile_loadconfig(&configuration);
-}
+QC_KERNEL void enter() { _tile_loadconfig(&kConfiguration); }
 
 QC_KERNEL void leave() { _tile_release(); }
 

@@ -32,7 +32,8 @@ QC_INLINE __m256i lane_mask8(int n) {
 
 QC_INLINE F16 load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
 QC_INLINE F16 load_n(const float* p, int n) {
-  return {_mm256_maskload_ps(p, lane_mask8(n)), n > 8 ? _mm256_maskload_ps(p + 8, lane_mask8(n - 8)) : _mm256_setzero_ps()};
+  return {_mm256_maskload_ps(p, lane_mask8(n)),
+          n > 8 ? _mm256_maskload_ps(p + 8, lane_mask8(n - 8)) : _mm256_setzero_ps()};
 }
 QC_INLINE void store(float* p, F16 v) {
   _mm256_storeu_ps(p, v.a);

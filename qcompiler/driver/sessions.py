@@ -1,4 +1,4 @@
-"""Finished models, opened side by side: what `eval` and `bench` run."""
+"""Finished models, opened side by side."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 from qcompiler import runtime_ops
 from qcompiler.calibration.inputs import ModelInput
-from qcompiler.cli.paths import existing_model
 from qcompiler.errors import ModelFileError, OptionError, RuntimeLibraryError
 from qcompiler.evaluation.runs import Feed, Run, first_output
 
@@ -22,13 +21,11 @@ class OpenModels:
 
     Attributes:
         runs: Label -> run, the float model first. A label is the file's name, with its path where names repeat.
-        paths: Label -> file.
         inputs: What all of them read; the batch is fixed where any of them fixes it.
         operators: What runs the operators of qcompile.
     """
 
     runs: Mapping[str, Run]
-    paths: Mapping[str, Path]
     inputs: tuple[ModelInput, ...]
     operators: str
 
@@ -52,18 +49,15 @@ def open_models(paths: Sequence[Path], threads: int, without_library: bool) -> O
         without_library: Run qcompile's operators on their function bodies.
 
     Raises:
-        ModelFileError: A file is missing, or ONNX Runtime refuses it.
+        ModelFileError: A file is missing, or ONNX Runtime cannot load it.
         RuntimeLibraryError: The operator library is there but cannot be used.
         OptionError: The models read different inputs, or fix different batches.
     """
-    for path in paths:
-        existing_model(path)
     labels = _labels(paths)
     sessions = {label: _session(path, threads, without_library) for label, path in zip(labels, paths, strict=True)}
     inputs = {label: tuple(map(_model_input, session.get_inputs())) for label, session in sessions.items()}
     return OpenModels(
         runs={label: _run(session, label) for label, session in sessions.items()},
-        paths=dict(zip(labels, paths, strict=True)),
         inputs=_common_inputs(inputs),
         operators="function bodies" if without_library else _library_in_use(),
     )

@@ -1,0 +1,151 @@
+"""Comparisons of finished models: accuracy on labelled images, and latency."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcompiler.calibration.inputs import Feed
+from qcompiler.calibration.labelled import LabelledImages, open_labelled
+from qcompiler.calibration.preprocess import Preprocessing
+from qcompiler.calibration.readers import open_calibration
+from qcompiler.driver.sessions import open_models
+from qcompiler.errors import CalibrationDataError, OptionError
+from qcompiler.evaluation.accuracy import Accuracy, measure_accuracy
+from qcompiler.evaluation.latency import Latency, measure_latency
+from qcompiler.progress import Progress, Silent
+
+
+@dataclass(frozen=True)
+class AccuracyComparison:
+    """Models on the same labelled images.
+
+    Attributes:
+        results: One per model, the float model first.
+        paths: Their files, in the same order.
+        images: Where the images come from.
+        preprocessing: What turned image files into values; None where the data was given as values.
+        operators: What ran the operators of qcompile.
+    """
+
+    results: tuple[Accuracy, ...]
+    paths: tuple[Path, ...]
+    images: str
+    preprocessing: Preprocessing | None
+    operators: str
+
+    def to_dict(self) -> dict[str, object]:
+        """For ``--json``."""
+        return {
+            "images": self.images,
+            "preprocessing": self.preprocessing.to_dict() if self.preprocessing else None,
+            "operators": self.operators,
+            "models": _rows(self.paths, self.results),
+        }
+
+
+@dataclass(frozen=True)
+class LatencyComparison:
+    """Models on the same batch.
+
+    Attributes:
+        results: One per model, the float model first.
+        paths: Their files, in the same order.
+        images: Where the batch comes from.
+        operators: What ran the operators of qcompile.
+    """
+
+    results: tuple[Latency, ...]
+    paths: tuple[Path, ...]
+    images: str
+    operators: str
+
+    def to_dict(self) -> dict[str, object]:
+        """For ``--json``."""
+        return {"images": self.images, "operators": self.operators, "models": _rows(self.paths, self.results)}
+
+
+def compare_accuracy(
+    paths: Sequence[Path],
+    images: Path,
+    preprocessing: Preprocessing | None = None,
+    *,
+    limit: int | None = None,
+    batch: int = 8,
+    threads: int = 0,
+    without_library: bool = False,
+    progress: Progress | None = None,
+) -> AccuracyComparison:
+    """Run every model on every labelled image.
+
+    Args:
+        paths: The float model, then those to compare with it.
+        images: A CSV of file and label, or an ``.npz`` with the inputs and ``labels``.
+        preprocessing: How image files become values.
+        limit: Most images to use; None for all.
+        batch: Images per run where no model fixes the batch.
+        threads: Threads of ONNX Runtime, 0 for all cores.
+        without_library: Run the operators of qcompile on their function bodies.
+        progress: Told about the images.
+
+    Raises:
+        QcompilerError: A file cannot be used, or the data does not fit the models.
+    """
+    models = open_models(paths, threads, without_library)
+    data = open_labelled(images, models.inputs, preprocessing, limit, batch)
+    progress = progress or Silent()
+    progress.stage("evaluate", len(data))
+    results = measure_accuracy(models.runs, _watched(data, progress), models.reference)
+    return AccuracyComparison(results, tuple(paths), data.description, data.preprocessing, models.operators)
+
+
+def compare_latency(
+    paths: Sequence[Path],
+    images: str | None = None,
+    preprocessing: Preprocessing | None = None,
+    *,
+    batch: int | None = None,
+    threads: int = 1,
+    rounds: int = 9,
+    without_library: bool = False,
+) -> LatencyComparison:
+    """Time models in interleaved rounds on one batch.
+
+    Args:
+        paths: The float model, then those to compare with it.
+        images: Where the batch comes from, as calibration data is given; None for synthetic images.
+        preprocessing: How image files become values.
+        batch: Images per run; None for what the models fix, else 1.
+        threads: Threads of ONNX Runtime, 0 for all cores.
+        rounds: How often all models are timed in turn.
+        without_library: Run the operators of qcompile on their function bodies.
+
+    Raises:
+        QcompilerError: A file cannot be used, or the batch or data does not fit the models.
+    """
+    models = open_models(paths, threads, without_library)
+    wanted = batch or models.batch or 1
+    if models.batch is not None and wanted != models.batch:
+        raise OptionError(f"--batch {wanted}: the models fix the batch at {models.batch}")
+    # An input of a fixed batch makes every reader deliver just that.
+    inputs = [replace(item, shape=(wanted, *item.shape[1:])) for item in models.inputs]
+    source = open_calibration(images, inputs, preprocessing, wanted)
+    feed = source.reader.get_next()
+    if feed is None:
+        raise CalibrationDataError(f"--images {images}: no data")
+    results = measure_latency(models.runs, feed, models.reference, rounds=rounds, threads=threads)
+    return LatencyComparison(results, tuple(paths), source.description, models.operators)
+
+
+def _watched(data: LabelledImages, progress: Progress) -> Iterator[tuple[Feed, NDArray[np.int64]]]:
+    for feed, labels in data:
+        yield feed, labels
+        progress.advance(len(labels))
+
+
+def _rows(paths: Sequence[Path], results: Sequence[Accuracy | Latency]) -> list[dict[str, object]]:
+    return [{"path": str(path), **result.to_dict()} for path, result in zip(paths, results, strict=True)]

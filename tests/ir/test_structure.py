@@ -1,0 +1,92 @@
+import pytest
+
+from qcompiler.errors import UnsupportedModelError
+from qcompiler.ir.importing import to_graph
+from qcompiler.ir.passes import run_passes
+from qcompiler.ir.structure import find_structure
+from qcompiler.passes import CANONICALISE
+from tests.passes.helpers import model_of, weight
+from tests.passes.small_models import small_vit
+
+BATCHES = ("batch", "1", "2")
+
+
+def canonical(model):
+    graph = to_graph(model)
+    run_passes(graph, [item() for item in CANONICALISE], verify_each=True)
+    return graph
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_layers_of_a_small_vit(batch):
+    found = find_structure(canonical(small_vit(batch)))
+    assert [(layer.name, layer.kind, layer.in_features, layer.out_features) for layer in found.linears] == [
+        ("embed", "patch_embed", 12, 8),
+        ("qkv", "qkv", 8, 24),
+        ("proj", "proj", 8, 8),
+        ("fc1", "fc1", 8, 16),
+        ("fc2", "fc2", 16, 8),
+        ("head", "head", 8, 3),
+    ]
+    assert [(layer.tokens, layer.instances, layer.rows) for layer in found.linears] == [(4, 1, 4)] + [(5, 1, 5)] * 4 + [
+        (1, 1, 1)
+    ]
+    (attention,) = found.attentions
+    assert (attention.num_heads, attention.head_dim, attention.tokens, attention.instances) == (2, 4, 5, 1)
+    assert attention.scale == pytest.approx(0.5)
+    assert attention.bias is None
+    assert len(found.norms) == 3
+    assert [gelu.approximate for gelu in found.gelus] == ["none"]
+    assert len(found.residuals) == 2
+    assert found.unrecognised == ()
+
+
+def test_names_point_into_the_graph():
+    graph = canonical(small_vit())
+    found = find_structure(graph)
+    nodes = {node.name: node for node in graph.nodes}
+    tensors = graph.tensors()
+    for layer in found.linears:
+        assert nodes[layer.name].op == "MatMul"
+        assert tensors[layer.weight].shape == (layer.in_features, layer.out_features)
+        assert tensors[layer.output].inputs[0] is nodes[layer.add or layer.name]
+        assert layer.source in tensors
+    (attention,) = found.attentions
+    assert [nodes[name].op for name in (attention.scores, attention.softmax, attention.mixing)] == [
+        "MatMul",
+        "Softmax",
+        "MatMul",
+    ]
+    assert set(attention.nodes) <= set(nodes)
+    assert found.linear("fc1").kind == "fc1"
+    with pytest.raises(KeyError):
+        found.linear("nothing")
+
+
+@pytest.mark.parametrize("residual", [0, 1])
+def test_residual_branch_is_the_one_of_the_linear_layer(residual):
+    found = find_structure(canonical(small_vit()))
+    layer = found.linears[(2, 4)[residual]]
+    assert found.residuals[residual].branch == layer.output
+    assert found.residuals[residual].skip != layer.output
+
+
+def test_summary():
+    assert find_structure(canonical(small_vit())).summary() == (
+        "6 linear layers (1 patch_embed, 1 qkv, 1 proj, 1 fc1, 1 fc2, 1 head), 1 attention blocks, 3 LayerNorm, "
+        "1 GELU, 2 residuals"
+    )
+
+
+def test_model_without_attention():
+    text = """agraph (float[batch, 4] x) => (float[batch, 3] y) {
+        a = MatMul (x, w1)  b = Relu (a)  c = MatMul (b, w2)  y = Softmax <axis = -1> (c) }"""
+    graph = canonical(model_of(text, w1=weight(4, 8), w2=weight(8, 3)))
+    with pytest.raises(UnsupportedModelError, match=r"without a recognisable transformer: .* 2 linear layers"):
+        find_structure(graph)
+
+
+def test_softmax_that_is_no_attention_is_listed():
+    with pytest.raises(UnsupportedModelError, match="1 Softmax nodes were not recognised"):
+        find_structure(canonical(small_vit(scores="sc2 = Tanh (sc)")))
+
