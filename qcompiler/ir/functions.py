@@ -1,4 +1,4 @@
-"""Function bodies of the qcompiler operators: standard ONNX that runs anywhere and says what the native kernels compute.
+"""Function bodies of the qcompiler operators: standard ONNX that runs anywhere and says what the kernels compute.
 
 Every model carries the bodies that it needs. Without the operator library ONNX Runtime runs them; with it the native
 kernel of the same name wins. An int4 weight goes straight into a standard operator: it may not be handed to a nested

@@ -14,7 +14,13 @@ from qcompiler.ir.functions import DOMAIN
 
 
 def add_group_quantizer(
-    edit: Editor, x: gs.Tensor, table: NDArray[np.float32], bits: int, axis: int, name: str, levels: gs.Constant | None = None
+    edit: Editor,
+    x: gs.Tensor,
+    table: NDArray[np.float32],
+    bits: int,
+    axis: int,
+    name: str,
+    levels: gs.Constant | None = None,
 ) -> gs.Variable:
     """Append GroupSort, GroupQuantizeLinear and GroupDequantizeLinear.
 

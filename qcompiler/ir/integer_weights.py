@@ -12,7 +12,7 @@ WIDEST_INT4 = 4
 
 
 def packed_int4(codes: NDArray[np.int8]) -> bytes:
-    """Two codes per byte in two's complement, the earlier one in the low nibble; an odd count ends with a zero nibble."""
+    """Two codes per byte in two's complement, the earlier one low; an odd count ends with a zero nibble."""
     nibbles = codes.ravel().view(np.uint8) & 0x0F
     if len(nibbles) % 2:
         nibbles = np.append(nibbles, np.uint8(0))

@@ -51,9 +51,13 @@ class GroupTable:
 
     @property
     def exact(self) -> bool:
-        """Whether the scales are free, so that a product needs one accumulator per group (sorted segments)."""
-        whole = np.all(self.multiplier == np.rint(self.multiplier))
-        return self.axis == CHANNELS and bool(np.all(self.outer == 1) and not whole)
+        """Whether the scales are free, so that a product needs one accumulator per group (sorted segments).
+
+        Free scales that all happen to be small integers are integer multiples of 1 as well, and run as such.
+        """
+        reach = np.maximum(self.zero_point, 2**self.bits - 1 - self.zero_point) * self.multiplier
+        multiples = np.all(self.multiplier == np.rint(self.multiplier)) and np.all(reach <= OPERAND_LIMIT)
+        return self.axis == CHANNELS and bool(np.all(self.outer == 1)) and not bool(multiples)
 
     def to_array(self) -> F32:
         """The table as the operators take it: float32 ``[groups, 6]``, columns as in ``COLUMNS``."""

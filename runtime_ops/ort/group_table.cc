@@ -61,8 +61,8 @@ std::string fault(const Row& row, const Row& first, TableUse use, int bits) {
     case TableUse::kProbabilities:
       break;
   }
-  // Code 0 of a symmetric 8-bit quantizer is the one operand that the kernels saturate, from -128 to -127.
-  const bool symmetric_byte = bits == 8 && row.zero_point == 128 && reach == 128;
+  // Code 0 of a symmetric 8-bit quantizer of attention is the one operand that saturates, from -128 to -127.
+  const bool symmetric_byte = use == TableUse::kSignedBytes && bits == 8 && row.zero_point == 128;
   const bool limited = use == TableUse::kMultiples || use == TableUse::kSignedBytes;
   if (limited && reach > kOperandLimit && !symmetric_byte) return "operands reach " + number(reach) + ", more than 127";
   return "";
