@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -45,7 +46,7 @@ def choose_group_counts(options: Mapping[str, Sequence[GroupChoice]], budget: in
         raise BudgetError(
             f"the cheapest grouping needs {least:,} bit operations of bookkeeping "
             f"and --overhead-budget allows {budget:,}; "
-            f"raise --overhead-budget by a factor of {least / max(budget, 1):.3g}"
+            f"raise --overhead-budget by a factor of {math.ceil(least / max(budget, 1) * 1000 + 1) / 1000:g}"
         )
     names = [name for name, choices in options.items() for _ in choices]
     flat = [option for choices in options.values() for option in choices]
@@ -56,15 +57,33 @@ def choose_group_counts(options: Mapping[str, Sequence[GroupChoice]], budget: in
     # Scaled to around 1: the solver's tolerances are absolute.
     cost = np.array([option.discrepancy for option in flat])
     cost = cost / (np.abs(cost).max() or 1.0)
-    # A tie goes to fewer groups.
-    cost += 1e-9 * np.array([option.groups for option in flat])
     weight = np.array([option.bookkeeping for option in flat], float) / max(budget, 1)
-    solution = milp(
-        cost,
-        integrality=np.ones(len(flat)),
-        bounds=Bounds(0, 1),
-        constraints=[LinearConstraint(one_each.tocsr(), 1, 1), LinearConstraint(weight[None, :], ub=1)],
-    )
-    if solution.x is None:
-        raise BudgetError(f"the solver found no group counts within --overhead-budget ({solution.message})")
-    return {name: option for name, option, taken in zip(names, flat, solution.x, strict=True) if taken > 0.5}
+    constraints = [LinearConstraint(one_each.tocsr(), 1, 1), LinearConstraint(weight[None, :], ub=1)]
+    while True:
+        solution = milp(
+            cost,
+            integrality=np.ones(len(flat)),
+            bounds=Bounds(0, 1),
+            constraints=constraints,
+            options={"mip_rel_gap": 0},
+        )
+        if solution.x is None:
+            raise BudgetError(f"the solver found no group counts within --overhead-budget ({solution.message})")
+        taken = np.flatnonzero(solution.x > 0.5)
+        if sum(flat[i].bookkeeping for i in taken) <= budget:
+            break
+        # Over the budget by less than the solver's tolerance: forbid this one combination.
+        forbidden = np.zeros((1, len(flat)))
+        forbidden[0, taken] = 1
+        constraints.append(LinearConstraint(forbidden, ub=len(taken) - 1))
+    return {names[i]: _cheapest_equal(flat[i], options[names[i]]) for i in taken}
+
+
+def _cheapest_equal(chosen: GroupChoice, choices: Sequence[GroupChoice]) -> GroupChoice:
+    """A tie goes to fewer groups."""
+    equal = [
+        option
+        for option in choices
+        if option.discrepancy <= chosen.discrepancy and option.bookkeeping <= chosen.bookkeeping
+    ]
+    return min(equal, key=lambda option: (option.discrepancy, option.groups))

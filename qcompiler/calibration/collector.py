@@ -10,7 +10,7 @@ import onnxruntime as ort
 
 from qcompiler.calibration.accumulators import Accumulator, InstanceSample, ItemRanges, Normalized, SecondMoment
 from qcompiler.calibration.feeds import CalibrationReader
-from qcompiler.calibration.statistics import Request, Statistics
+from qcompiler.calibration.statistics import Request, Statistics, model_hash
 from qcompiler.errors import CalibrationDataError, NonFiniteError
 from qcompiler.ir.outputs import with_outputs
 
@@ -56,9 +56,13 @@ def collect(
     while (feed := reader.get_next()) is not None:
         for name, value in zip(names, session.run(names, feed), strict=True):
             # A sum is finite unless an entry is not (overflow aside, which is no better news): cheaper than isfinite.
-            if not np.isfinite(value.sum(dtype=np.float64)):
+            with np.errstate(invalid="ignore", over="ignore"):  # the answer is an error of our own
+                total = value.sum(dtype=np.float64)
+            if not np.isfinite(total):
+                held = len(next(iter(feed.values())))
+                finite = np.isfinite(value).reshape(held, -1).all(axis=1)  # windows of one image lie together
                 raise NonFiniteError(
-                    f"activation '{name}' holds NaN or infinity on calibration image {images + 1}: "
+                    f"activation '{name}' holds NaN or infinity on calibration image {images + 1 + finite.argmin()}: "
                     "check the model in float32 and the preprocessing"
                 )
             for accumulator in accumulators[name]:
@@ -71,7 +75,7 @@ def collect(
         name: {key: array for item in items for key, array in item.result().items()}
         for name, items in accumulators.items()
     }
-    return Statistics(tensors, images, dict(source or {}))
+    return Statistics(tensors, images, dict(source or {}), model_hash(model))
 
 
 def _accumulators(request: Request) -> list[Accumulator]:

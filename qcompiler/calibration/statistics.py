@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,9 +10,10 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
-from qcompiler.errors import CalibrationDataError
+from qcompiler.errors import CalibrationDataError, OutputPathError
 
 FORMAT = 1
 
@@ -35,13 +37,26 @@ class Request:
     normalize: bool = False
 
 
+def model_hash(model: onnx.ModelProto) -> str:
+    """SHA-256 of a model: statistics serve the model that they were taken from and no other."""
+    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+
+
 @dataclass(frozen=True)
 class Statistics:
-    """Answers to requests: for each tensor its named arrays, and how many images they come from."""
+    """Answers to requests: for each tensor its named arrays, and how many images they come from.
+
+    Attributes:
+        tensors: Arrays by name, for each tensor.
+        images: Number of images.
+        source: Provenance of the data.
+        model: Hash of the canonical model, see :func:`model_hash`.
+    """
 
     tensors: Mapping[str, Mapping[str, NDArray[np.generic]]]
     images: int
     source: Mapping[str, object] = field(default_factory=dict)
+    model: str = ""
 
     def get(self, tensor: str, name: str) -> NDArray[np.float32]:
         """One array of one tensor.
@@ -58,11 +73,18 @@ class Statistics:
             ) from None
 
     def save(self, path: Path) -> None:
-        """Write the statistics as one ``.npz`` file."""
+        """Write the statistics as one ``.npz`` file.
+
+        Raises:
+            OutputPathError: The path cannot be written.
+        """
         arrays = {f"{tensor}|{name}": value for tensor, held in self.tensors.items() for name, value in held.items()}
-        header = json.dumps({"format": FORMAT, "images": self.images, "source": dict(self.source)})
-        with path.open("wb") as file:  # a file object: numpy would append .npz to another suffix
-            np.savez(file, __header__=np.array(header), **arrays)  # type: ignore[arg-type]
+        header = json.dumps({"format": FORMAT, "images": self.images, "source": dict(self.source), "model": self.model})
+        try:
+            with path.open("wb") as file:  # a file object: numpy would append .npz to another suffix
+                np.savez(file, __header__=np.array(header), **arrays)  # type: ignore[arg-type]
+        except OSError as error:
+            raise OutputPathError(f"--save-stats {path} cannot be written: {error.strerror or error}") from error
 
     @classmethod
     def load(cls, path: Path) -> Statistics:
@@ -87,4 +109,4 @@ class Statistics:
             raise CalibrationDataError(
                 f"{path} has statistics format {header.get('format')}, this version reads {FORMAT}; calibrate again"
             )
-        return cls(tensors, int(header["images"]), header["source"])
+        return cls(tensors, int(header["images"]), header["source"], header["model"])

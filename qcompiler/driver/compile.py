@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from qcompiler.calibration.feeds import CalibrationReader
 from qcompiler.calibration.inputs import Feed
 from qcompiler.calibration.preprocess import Preprocessing
 from qcompiler.calibration.readers import CalibrationSource, open_calibration
-from qcompiler.calibration.statistics import Statistics
+from qcompiler.calibration.statistics import Statistics, model_hash
 from qcompiler.driver.annotate import annotate, finish
 from qcompiler.driver.canonical import Canonical, canonicalise, check_equal, float_session, model_inputs
 from qcompiler.driver.layers import bit_operations, layer_reports
@@ -158,7 +159,8 @@ class _Compilation:
         spent = fraction_of_w8a8(products, widths)
         if options.bop_budget is not None and spent > options.bop_budget * (1 + 1e-9):
             raise BudgetError(
-                f"--bits {widths} costs {spent:.4f} of W8A8, more than --bop-budget {options.bop_budget:g}; "
+                f"--bits {widths} costs {math.ceil(spent * 1e4) / 1e4:.4f} of W8A8, more than "
+                f"--bop-budget {options.bop_budget:g}; "
                 "raise the budget or leave --bits out"
             )
         return widths
@@ -168,7 +170,12 @@ class _Compilation:
         sites = all_sites(canonical.structure)
         wanted = requests(sites, operands(canonical.model, sites))
         if self.options.stats is not None:
-            return Statistics.load(self.options.stats)
+            found = Statistics.load(self.options.stats)
+            if found.model != model_hash(canonical.model):
+                raise CalibrationDataError(
+                    f"{self.options.stats} holds statistics of another model; calibrate again with --save-stats"
+                )
+            return found
         done = 0
 
         def advance(images: int) -> None:

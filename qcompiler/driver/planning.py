@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from qcompiler.allocation.widths import LayerProduct
 from qcompiler.calibration.inputs import Feed
 from qcompiler.calibration.statistics import Statistics
 from qcompiler.driver.sites import Candidate, fit_candidates
+from qcompiler.errors import BudgetError
 from qcompiler.ir.structure import Structure
 from qcompiler.options import CompileOptions
 from qcompiler.progress import Progress
@@ -164,6 +166,12 @@ class Planner:
             for site in free
         }
         products = sum(product.bops(widths) for product in free_products(self._structure))
+        least = sum(min(choice.bookkeeping for choice in found) for found in choices.values())
+        if least > self._options.overhead_budget * products:
+            raise BudgetError(
+                f"no grouping meets --overhead-budget {self._options.overhead_budget:g}: the cheapest needs "
+                f"{least / products:.4f} of the products; give --overhead-budget {math.ceil(least / products * 1e4) / 1e4:g}"
+            )
         taken = choose_group_counts(choices, int(self._options.overhead_budget * products))
         for name, choice in taken.items():
             chosen[name] = candidates[name][choices[name].index(choice)]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from qcompiler.quant.groups import CHANNELS, F32, OPERAND_LIMIT, ROWS, GroupTable, assign, fake_quantize, item_ranges
 from qcompiler.quant.kmeans import fit_bounds
 
-RATIOS = np.geomspace(0.25, 1.6, 24)
+NARROWEST, WIDEST, STEPS_TRIED = 0.25, 1.6, 32
 BASE_CANDIDATES = 40
 BASES_TRIED = 3
 GRID_POINTS = 64
@@ -74,8 +74,12 @@ def fit_table(
     observed = ranges if ranges is not None else (minimum, maximum)
     lower, upper = fit_bounds(observed[0].ravel(), observed[1].ravel(), groups)
     lower, upper = np.minimum(lower, 0), np.maximum(upper, 0)
+    order = np.argsort(upper - lower, kind="stable")
+    lower, upper = lower[order], upper[order]
     samples = _split(x, assign(minimum, maximum, lower, upper), lower, upper, importance)
-    floor = RELATIVE_FLOOR * float(np.median(upper - lower)) / (2**bits - 1) or np.finfo(np.float32).tiny
+    width = upper - lower
+    # Nothing but zeros: any scale will do, but its inverse must be finite.
+    floor = RELATIVE_FLOOR * float(np.median(width) or width.max()) / (2**bits - 1) or 1.0
     free = [_best_step(group, bits, symmetric, floor) for group in samples]
     if axis == CHANNELS and integer and not symmetric:
         base, multipliers, steps = _integer_multiples(samples, free, bits)
@@ -108,6 +112,9 @@ def _split(x: F32, index: NDArray[np.intp], lower: F32, upper: F32, importance: 
         # The thinned sample stands for all members: groups with many of them must keep their weight.
         chosen = chosen[::stride]
         thinned = _condense(values[chosen], weights[chosen] * stride)
+        if not len(chosen):
+            # Ranges come from more items than the sample: the bounds of a group that it misses stand in for members.
+            thinned = np.array([lower[group], upper[group]], np.float32), np.ones(2, np.float32)
         found.append(GroupSamples(float(lower[group]), float(upper[group]), *thinned))
     return found
 
@@ -149,12 +156,18 @@ def _steps(group: GroupSamples, scales: NDArray[np.float64], bits: int, symmetri
 
 
 def _best_step(group: GroupSamples, bits: int, symmetric: bool, floor: float) -> StepChoice:
+    lowest = min(group.lower, float(group.values.min()))
+    highest = max(group.upper, float(group.values.max()))
     if symmetric:
         # The middle code leaves one more level below zero than above; the step follows the wider side.
-        full = max(group.upper, -group.lower) / (2 ** (bits - 1) - 1)
+        levels = 2 ** (bits - 1) - 1
+        typical, widest = max(group.upper, -group.lower) / levels, max(highest, -lowest) / levels
     else:
-        full = (group.upper - group.lower) / (2**bits - 1)
-    return min(_steps(group, np.maximum(full * RATIOS, floor), bits, symmetric), key=lambda choice: choice.error)
+        levels = 2**bits - 1
+        typical, widest = (group.upper - group.lower) / levels, (highest - lowest) / levels
+    # The bounds are the mean range of the members; the widest member may reach much further.
+    scales = np.geomspace(max(NARROWEST * typical, floor), max(WIDEST * typical, 1.1 * widest, floor), STEPS_TRIED)
+    return min(_steps(group, scales, bits, symmetric), key=lambda choice: choice.error)
 
 
 def _integer_multiples(

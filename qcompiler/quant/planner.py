@@ -18,6 +18,7 @@ WIDEST_CODEBOOK = 6
 # Grouping channels by integer multiples needs room between the code and the signed byte that carries its operand.
 WIDEST_INTEGER_CHANNELS = 6
 MOMENT_ROWS_PER_CHANNEL = 4
+CODEBOOK_STRETCHES = (1.0, 1.25, 1.5, 2.0, 3.0)
 
 
 @dataclass(frozen=True)
@@ -107,11 +108,14 @@ def probability_quantizer(p: F32, bits: int, groups: int) -> tuple[GroupTable, N
     minimum, maximum = item_ranges(p, ROWS)
     lower, upper = fit_bounds(minimum.ravel(), maximum.ravel(), groups)
     index = assign(minimum, maximum, lower, upper)
-    levels = codebook_levels(p / upper[index], bits)
-    scale = (upper / np.float32(CODEBOOK_SIZE - 1)).astype(np.float32)
-    ones = np.ones_like(scale)
-    codebook = GroupTable(lower, upper, scale, ones * 0, ones, scale, ROWS, 7)
-    choices = [(uniform, uniform_levels(bits)), (codebook, levels)]
+    choices = [(uniform, uniform_levels(bits))]
+    # The upper bound is the mean of the rows' maxima: a codebook that ends there clips half of the rows.
+    for stretch in CODEBOOK_STRETCHES:
+        reach = upper * np.float32(stretch)
+        scale = reach / np.float32(CODEBOOK_SIZE - 1)
+        ones = np.ones_like(scale)
+        codebook = GroupTable(lower, upper, scale, ones * 0, ones, scale, ROWS, 7)
+        choices.append((codebook, codebook_levels(p / reach[index], bits)))
     return min(choices, key=lambda choice: float(np.mean((quantize_probability(p, *choice) - p) ** 2)))
 
 

@@ -87,7 +87,8 @@ def test_installed_wheel_works(native_wheel: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", ["passes", "runtime_ops", "models"])
 def test_a_folder_is_no_package_of_its_own(folder: str) -> None:
     """In the checkout `import passes` would make a second set of classes that no isinstance knows."""
-    done = subprocess.run([sys.executable, "-c", f"import {folder}"], cwd=CHECKOUT, capture_output=True, text=True)
+    code = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); import {folder}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode != 0 and f"import qcompiler.{folder}" in done.stderr
 
 
