@@ -168,9 +168,10 @@ class Planner:
         products = sum(product.bops(widths) for product in free_products(self._structure))
         least = sum(min(choice.bookkeeping for choice in found) for found in choices.values())
         if least > self._options.overhead_budget * products:
+            needed = math.ceil(least / products * 1e4) / 1e4
             raise BudgetError(
-                f"no grouping meets --overhead-budget {self._options.overhead_budget:g}: the cheapest needs "
-                f"{least / products:.4f} of the products; give --overhead-budget {math.ceil(least / products * 1e4) / 1e4:g}"
+                f"no grouping meets --overhead-budget {self._options.overhead_budget:g}: the cheapest bookkeeping is "
+                f"{least / products:.4f} of the products; give --overhead-budget {needed:g}"
             )
         taken = choose_group_counts(choices, int(self._options.overhead_budget * products))
         for name, choice in taken.items():

@@ -135,6 +135,15 @@ def attention_node(
 
 
 MODES = {"rows": (-2, 0), "multiples": (-1, 0), "segments": (-1, 1)}  # name -> axis, segments
+WIDEST = {"rows": 8, "multiples": 7, "segments": 8}  # bits; the operands of multiples are signed bytes within +-127
+
+
+def plain(mode: str, scale: float = 1.0) -> dict[str, Any]:
+    """Table and attributes of one group, zero point in the middle, the codes as wide as the mode allows."""
+    bits = WIDEST[mode]
+    axis, segments = MODES[mode]
+    make = one_segment if segments else one_group
+    return {"groups": make(scale, 2 ** (bits - 1)), "bits": bits, "axis": axis, "segments": segments}
 
 
 def random_table(rng: np.random.Generator, mode: str, bits: int, count: int) -> np.ndarray:
@@ -143,7 +152,7 @@ def random_table(rng: np.random.Generator, mode: str, bits: int, count: int) -> 
     rows = []
     base = F32(rng.uniform(0.01, 0.05) * 4 / (top + 1) * 16)
     for _ in range(count):
-        centred = bits == 8 and mode in ("multiples", "bytes")  # an operand is a signed byte
+        centred = bits == 8 and mode == "bytes"  # an operand is a signed byte
         zero_point = 128 if centred else int(rng.integers(0, top + 1))
         reach = max(zero_point, top - zero_point)
         low, high = -abs(rng.normal()) * 2, abs(rng.normal()) * 2

@@ -56,6 +56,7 @@ CREATION = {
     "zero point fraction": (linear(one_group(1.0, 127.5)), "zero_point is 127.5, expected an integer from 0 to 255"),  # type: ignore[arg-type]
     "zero point range": (linear(one_group(1.0, 16), bits=4), "zero_point is 16, expected an integer from 0 to 15"),
     "operand": (attention({"k_groups": one_group(1.0, 0)}), "'k_groups', group 0: operands reach 255, more than 127"),
+    "8 bits of multiples": (linear(one_group(), axis=-1), "operands reach 128, more than 127"),
     "multiplied operand": (linear(table([(-1, 1, 9, 0, 9, 1)]), bits=4, axis=-1), "operands reach 135, more than 127"),
     "multiplier": (
         linear(table([(-1, 1, 1.5, 8, 1.5, 1)]), bits=4, axis=-1),

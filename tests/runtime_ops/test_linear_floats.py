@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from . import reference
-from .nodes import F32, MODES, linear_node, one_group, random_table, random_weight, table
+from .nodes import F32, MODES, WIDEST, linear_node, one_group, random_table, random_weight, table
 
 PROPERTY = settings(
     max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -65,6 +65,7 @@ def test_definition(
     int4: bool,
 ) -> None:
     """Any shape, width, table and weight type: the same bits as the definition."""
+    bits = min(bits, WIDEST[mode])
     x, rest = split(case(seed, mode, (*leading, tokens, channels), outputs, bits, count, int4))
     y = linear_node(**rest, int4=int4, rank=x.ndim).run({"X": x})
     np.testing.assert_array_equal(y, reference.linear(x, **rest)[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from .nodes import F32, linear_node, one_group, one_segment, table
+from .nodes import F32, MODES, linear_node, one_group, one_segment, plain, table
 
 
 def identity(channels: int) -> np.ndarray:
@@ -18,23 +18,23 @@ def rows_of(values: list[float], width: int = 4) -> np.ndarray:
     return np.repeat(np.asarray(values, F32)[None, :, None], width, axis=2)
 
 
-@pytest.mark.parametrize(("axis", "segments"), [(-2, 0), (-1, 0), (-1, 1)])
-def test_rounding_is_half_to_even(cpu_path: str, axis: int, segments: int) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_rounding_is_half_to_even(cpu_path: str, mode: str) -> None:
     """0.5, 2.5 tell half-to-even from half-up, -0.5, -1.5 from half-away, 1.5 from truncation, -0.6 from floor."""
     values = [0.5, 1.5, 2.5, -0.5, -1.5, -2.5, 0.49999997, -0.6, 3.4999998]
     expected = [0, 2, 2, 0, -2, -2, 0, -1, 3]
-    groups = one_segment() if segments else one_group()
-    y = linear_node(identity(4), groups, axis=axis, segments=segments).run({"X": rows_of(values)})
+    y = linear_node(identity(4), **plain(mode)).run({"X": rows_of(values)})
     np.testing.assert_array_equal(y[0, :, 0], expected)
 
 
-@pytest.mark.parametrize(("axis", "segments", "least"), [(-2, 0, -128), (-1, 0, -127), (-1, 1, -128)])
-def test_operands_saturate(cpu_path: str, axis: int, segments: int, least: int) -> None:
-    """1e30 and inf tell clipping in float from a conversion that overflows; only multiples saturate code 0, -128."""
-    values = [126.6, 127.6, 1000, 1e30, np.inf, -127.4, -127.6, -128, -129, -1e30, -np.inf]
-    expected = [127, 127, 127, 127, 127, -127, least, least, least, least, least]
-    groups = one_segment() if segments else one_group()
-    y = linear_node(identity(4), groups, axis=axis, segments=segments).run({"X": rows_of(values)})
+@pytest.mark.parametrize("mode", MODES)
+def test_codes_clip_in_float(cpu_path: str, mode: str) -> None:
+    """1e30 and infinity tell clipping in float from a conversion that overflows."""
+    half = 2 ** (plain(mode)["bits"] - 1)
+    most, least = half - 1, -half
+    values = [most - 0.4, most + 0.6, 1000, 1e30, np.inf, least + 0.6, least + 0.4, least, least - 1, -1e30, -np.inf]
+    expected = [most, most, most, most, most, least + 1, least, least, least, least, least]
+    y = linear_node(identity(4), **plain(mode)).run({"X": rows_of(values)})
     np.testing.assert_array_equal(y[0, :, 0], expected)
 
 
@@ -105,14 +105,13 @@ def test_accumulators_at_the_extremes(cpu_path: str, shape: tuple[int, int, int]
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (2, 4, 6), (2, 3, 4, 6)])
-@pytest.mark.parametrize(("axis", "segments"), [(-2, 0), (-1, 0), (-1, 1)])
-def test_ranks(cpu_path: str, shape: tuple[int, ...], axis: int, segments: int) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_ranks(cpu_path: str, shape: tuple[int, ...], mode: str) -> None:
     """Leading axes are instances, whatever their number."""
     rng = np.random.default_rng(len(shape))
     x = rng.integers(-5, 6, shape).astype(F32)
     w = rng.integers(-128, 128, (6, 5)).astype(np.int8)
-    groups = one_segment() if segments else one_group()
-    y = linear_node(w, groups, axis=axis, segments=segments, rank=len(shape)).run({"X": x})
+    y = linear_node(w, **plain(mode), rank=len(shape)).run({"X": x})
     np.testing.assert_array_equal(y, x @ w.astype(F32))
 
 

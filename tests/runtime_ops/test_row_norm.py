@@ -11,7 +11,7 @@ from qcompiler import runtime_ops
 from qcompiler.ir.functions import functions_for
 
 from . import normalized, reference
-from .nodes import F32, MODES, Node, linear_node, one_group, one_segment, random_table, random_weight
+from .nodes import F32, MODES, WIDEST, Node, linear_node, one_group, plain, random_table, random_weight
 
 OPERATORS = {
     "GroupLinear": {},
@@ -57,7 +57,7 @@ def layer(rest: dict[str, Any], operator: str, *, int4: bool = False, rank: int 
 @pytest.mark.parametrize("mode", MODES)
 def test_definition(cpu_path: str, mode: str, shape: tuple[int, ...], outputs: int, int4: bool) -> None:
     """Rows with exact norms: the same bits as the definition. x / r, acc * outer * r in another order would show."""
-    for bits in (4, 8):
+    for bits in (4, WIDEST[mode]):
         rest = constants(shape[-1] + bits, mode, shape[-1], outputs, bits, 5, int4)
         x = normalized.exact_rows(np.random.default_rng(shape[-2]), shape)
         y = linear_node(**rest, int4=int4, rank=x.ndim).run({"X": x})
@@ -87,10 +87,8 @@ def test_wrong_value(library: str, value: int) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_operands_are_those_of_the_divided_row(cpu_path: str, mode: str) -> None:
     """Identity weights, steps of 1/5: a row 5 s (1, -1, ..) reads back as itself, whatever s is."""
-    axis, segments = MODES[mode]
-    groups = one_segment(0.2) if segments else one_group(0.2)
     x = normalized.exact_rows(np.random.default_rng(0), (1, 6, 8), zero_rows=1)
-    node = linear_node(np.eye(8, dtype=np.int8), groups, axis=axis, segments=segments, normalize=1)
+    node = linear_node(np.eye(8, dtype=np.int8), **plain(mode, 0.2), normalize=1)
     # 1e-6: 0.2 and 1 / (5 s) are rounded; a code that is off by one would show as 0.2 of the row's norm.
     np.testing.assert_allclose(node.run({"X": x}), x, rtol=1e-6, atol=0)
 
