@@ -20,7 +20,7 @@ from qcompiler.errors import BudgetError
 from qcompiler.ir.structure import Structure
 from qcompiler.options import CompileOptions
 from qcompiler.progress import Progress
-from qcompiler.quant.groups import F32
+from qcompiler.quant.groups import F32, fake_quantize
 from qcompiler.quant.plan import AttentionPlan, LinearPlan, QuantPlan, Widths
 from qcompiler.quant.planner import linear_weight
 from qcompiler.quant.sites import Role, Site, all_sites, attention_products, linear_product
@@ -180,9 +180,13 @@ class Planner:
 
     def _linear(self, name: str, chosen: Mapping[str, Candidate], widths: Widths) -> LinearPlan:
         site = f"{name}:{Role.INPUT.value}"
-        moment = self._statistics.get(self._operands[site].tensor, "moment")
+        tensor = self._operands[site].tensor
+        moment = self._statistics.get(tensor, "moment")
+        inputs = self._statistics.get(tensor, "sample")
+        quantized = fake_quantize(inputs, chosen[site].table)
+        sample = (inputs.reshape(-1, inputs.shape[-1]), quantized.reshape(-1, inputs.shape[-1]))
         rows = self._structure.linear(name).rows * self._statistics.images
-        weight = linear_weight(self._weights[name], self._bits(name, widths).weight, moment, rows)
+        weight = linear_weight(self._weights[name], self._bits(name, widths).weight, moment, rows, sample)
         self._progress.advance()
         return LinearPlan(name, weight, chosen[site].table)
 

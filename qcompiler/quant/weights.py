@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from qcompiler.quant.groups import F32
 
 DAMPING = 0.3
+RIDGE = 0.3
 CLIP_RATIOS = np.linspace(0.4, 1.0, 25).astype(np.float32)
 
 
@@ -64,6 +65,27 @@ def round_to_nearest(weight: F32, bits: int, importance: F32 | None = None) -> Q
     scale = channel_scales(weight, bits, importance)
     codes = np.clip(np.rint(weight / scale), -top, top).astype(np.int8)
     return QuantizedWeight(codes, scale, bits)
+
+
+def compensate_inputs(weight: F32, inputs: F32, quantized: F32, ridge: float = RIDGE) -> F32:
+    """Float weights that give on quantized inputs what ``weight`` gives on float ones, in the least-squares sense.
+
+    Minimises ``|quantized @ W' - inputs @ W|^2 + lambda |W' - W|^2`` (ridge regression towards the original weights).
+
+    Args:
+        weight: Float weights ``[C, D]``.
+        inputs: Rows of the layer's input ``[rows, C]``.
+        quantized: The same rows as the quantized network sees them.
+        ridge: ``lambda``, as a share of the mean of the diagonal of ``quantized^T quantized``.
+
+    Returns:
+        Float weights ``[C, D]``; equal to ``weight`` where both inputs are equal.
+    """
+    seen = quantized.astype(np.float64)
+    gram = seen.T @ seen
+    strength = ridge * float(np.trace(gram)) / len(gram) or 1.0  # inputs that are all zero leave the weights alone
+    wanted = (seen.T @ inputs) @ weight + strength * weight
+    return np.linalg.solve(gram + strength * np.eye(len(gram)), wanted).astype(np.float32)
 
 
 def second_order(weight: F32, bits: int, hessian: NDArray[np.float64], damping: float = DAMPING) -> QuantizedWeight:

@@ -89,6 +89,20 @@ def test_weights_of_a_layer_with_few_rows_are_rounded_to_nearest():
     assert (few.codes != many.codes).any()
 
 
+def test_weights_compensate_the_quantizer_of_the_input():
+    draw = np.random.default_rng(2)
+    weight, inputs = weight_of(24), (draw.standard_normal((400, 6)) @ draw.standard_normal((6, 24))).astype(F)
+    quantized = np.trunc(inputs / 2) * 2  # towards zero: a systematic loss that weights can make up for
+    moment = inputs.T @ inputs
+    plain = linear_weight(weight, 6, moment, rows=400)
+    aware = linear_weight(weight, 6, moment, rows=400, sample=(inputs, quantized))
+    errors = [np.linalg.norm(quantized @ found.dequantized() - inputs @ weight) for found in (plain, aware)]
+    assert errors[1] < 0.8 * errors[0]
+    # Too few sampled rows: as if there were no sample.
+    few = linear_weight(weight, 6, moment, rows=400, sample=(inputs[:95], quantized[:95]))
+    np.testing.assert_array_equal(few.codes, plain.codes)
+
+
 @pytest.mark.parametrize("axis", [CHANNELS, ROWS])
 def test_attention_tables_are_symmetric(axis):
     table = attention_table(spread_channels(0), axis, 4, 3)

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qcompiler.quant.weights import CLIP_RATIOS, QuantizedWeight, channel_scales, round_to_nearest, second_order
+from qcompiler.quant.weights import (
+    CLIP_RATIOS,
+    QuantizedWeight,
+    channel_scales,
+    compensate_inputs,
+    round_to_nearest,
+    second_order,
+)
 
 F = np.float32
 
@@ -162,3 +169,23 @@ def test_arguments_are_not_changed():
     second_order(weight, 4, hessian)
     np.testing.assert_array_equal(weight, copies[0])
     np.testing.assert_array_equal(hessian, copies[1])
+
+
+def test_compensation_is_the_minimum_of_its_objective():
+    """Least squares on stacked rows: the data, and `sqrt(lambda)` times the identity that pulls towards the weights."""
+    weight, inputs = weights(12, 4), correlated(60, 12)
+    quantized = np.rint(inputs)
+    strength = 0.3 * np.trace(quantized.T @ quantized) / 12
+    rows = np.concatenate([quantized, np.sqrt(strength) * np.eye(12)])
+    wanted = np.concatenate([inputs @ weight, np.sqrt(strength) * weight])
+    expected = np.linalg.lstsq(rows, wanted, rcond=None)[0]
+    found = compensate_inputs(weight, inputs.astype(F), quantized.astype(F), ridge=0.3)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(found - weight).max() > 1e-3  # there was something to compensate
+
+
+def test_compensation_leaves_weights_alone_where_nothing_is_lost():
+    weight, inputs = weights(12, 4), correlated(60, 12).astype(F)
+    np.testing.assert_allclose(compensate_inputs(weight, inputs, inputs), weight, rtol=1e-4, atol=1e-6)
+    zeros = np.zeros_like(inputs)
+    np.testing.assert_allclose(compensate_inputs(weight, zeros, zeros), weight, rtol=1e-6)
