@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
@@ -25,7 +26,7 @@ class CalibrationReader(Protocol):
         """Start again from the first feed."""
 
 
-class FeedReader:
+class FeedReader(ABC):
     """Turns a repeatable stream of feeds into a calibration reader.
 
     onnxruntime recognises a CalibrationDataReader by its `get_next`, so subclasses are accepted wherever it wants one;
@@ -35,9 +36,9 @@ class FeedReader:
     def __init__(self) -> None:
         self._stream: Iterator[Feed] | None = None
 
+    @abstractmethod
     def feeds(self) -> Iterator[Feed]:
         """A fresh stream over all feeds, in the same order every time."""
-        raise NotImplementedError
 
     def get_next(self) -> Feed | None:
         """The next feed, or None at the end."""
