@@ -86,12 +86,16 @@ GroupOperand (codes, index, groups) => (operand, outer) {
   operand = Mul (centred, multiplier)
 }"""
 
+# Sums are taken in double and rounded once: they do not depend on the order of the additions, so that the kernels and
+# these bodies quantize the same numbers. A last bit would flip codes, and the difference would grow with depth.
 _ROW_NORM = """
 RowNorm <normalize> (X) => (normalized, norm) {
   last = Constant <value_ints = [-1]> ()
-  squares = Mul (X, X)
+  wide = Cast <to = 11> (X)
+  squares = Mul (wide, wide)
   mean_square = ReduceMean <keepdims = 1> (squares, last)
-  root = Sqrt (mean_square)
+  wide_root = Sqrt (mean_square)
+  root = Cast <to = 1> (wide_root)
   zero = Constant <value_float = 0.0> ()
   one = Constant <value_float = 1.0> ()
   positive = Greater (root, zero)
@@ -102,6 +106,79 @@ RowNorm <normalize> (X) => (normalized, norm) {
   inverse = Reciprocal (norm)
   normalized = Mul (X, inverse)
 }"""
+
+_LAYER_NORM = """
+RowLayerNorm <epsilon> (X, gamma, beta) => (Y) {
+  last = Constant <value_ints = [-1]> ()
+  wide = Cast <to = 11> (X)
+  wide_mean = ReduceMean <keepdims = 1> (wide, last)
+  deviation = Sub (wide, wide_mean)
+  squares = Mul (deviation, deviation)
+  variance = ReduceMean <keepdims = 1> (squares, last)
+  small = Constant <value_float: float = @epsilon> ()
+  wide_small = Cast <to = 11> (small)
+  safe_variance = Add (variance, wide_small)
+  wide_sigma = Sqrt (safe_variance)
+  wide_inverse = Reciprocal (wide_sigma)
+  mean = Cast <to = 1> (wide_mean)
+  inverse = Cast <to = 1> (wide_inverse)
+  centred = Sub (X, mean)
+  standard = Mul (centred, inverse)
+  scaled = Mul (standard, gamma)
+  Y = Add (scaled, beta)
+}"""
+
+# erf(x) = sign(x) (1 - 2^(-|x| P(|x|))) and 2^r, with the coefficients of the kernels (runtime_ops/cpu/isa/math.h).
+_ERF_COEFFICIENTS = (
+    *("4.5358604e-05", "-0.0004455077", "0.0014894418", "0.00077462924"),
+    *("-0.02825368", "0.1484816", "0.9184164", "1.6279086"),
+)
+_EXP2_COEFFICIENTS = ("0.00132647", "0.009671534", "0.05550734", "0.24022242", "0.693147", "1.0")
+
+
+def _horner(result: str, x: str, coefficients: tuple[str, ...]) -> str:
+    """Lines that evaluate a polynomial of the tensor ``x``, highest power first, without fused multiply-add."""
+    lines = [f"{result}_0 = Constant <value_float = {coefficients[0]}> ()"]
+    for step, coefficient in enumerate(coefficients[1:], 1):
+        lines += [
+            f"{result}_c{step} = Constant <value_float = {coefficient}> ()",
+            f"{result}_m{step} = Mul ({result}_{step - 1}, {x})",
+            f"{result}_{step} = Add ({result}_m{step}, {result}_c{step})",
+        ]
+    return "\n  ".join(lines)
+
+
+_GELU = f"""
+ExactGelu <approximate> (X) => (Y) {{
+  half = Constant <value_float = 0.5> ()
+  one = Constant <value_float = 1.0> ()
+  two = Constant <value_float = 2.0> ()
+  zero = Constant <value_float = 0.0> ()
+  root_half = Constant <value_float = 0.707106781> ()
+  limit = Constant <value_float = 4.0> ()
+  x = Mul (X, root_half)
+  magnitude = Abs (x)
+  a = Min (magnitude, limit)
+  {_horner("p", "a", _ERF_COEFFICIENTS)}
+  product = Mul (a, p_{len(_ERF_COEFFICIENTS) - 1})
+  u = Sub (zero, product)
+  n = Round (u)
+  r = Sub (u, n)
+  {_horner("q", "r", _EXP2_COEFFICIENTS)}
+  power = Pow (two, n)
+  rest = Mul (q_{len(_EXP2_COEFFICIENTS) - 1}, power)
+  size = Sub (one, rest)
+  sign = Sign (x)
+  erf = Mul (sign, size)
+  half_x = Mul (half, X)
+  shifted = Add (one, erf)
+  exact = Mul (half_x, shifted)
+  tanh = Gelu <approximate = "tanh"> (X)
+  kind = Constant <value_string: string = @approximate> ()
+  none = Constant <value_string = "none"> ()
+  is_exact = Equal (kind, none)
+  Y = Where (is_exact, exact, tanh)
+}}"""
 
 _LINEAR_OPERAND = """
 GroupLinearOperand <bits, axis, normalize> (X, groups) => (operand, row_outer) {
@@ -125,7 +202,7 @@ def _linear(name: str, *, layer_norm: bool = False, gelu: bool = False, residual
     x = "X"
     lines = []
     if layer_norm:
-        lines.append("input = LayerNormalization <axis = -1, epsilon: float = @epsilon> (X, gamma, beta)")
+        lines.append("input = qcompiler.RowLayerNorm <epsilon: float = @epsilon> (X, gamma, beta)")
         x = "input"
     result = "biased" if gelu or residual else "Y"
     lines += [
@@ -137,7 +214,7 @@ def _linear(name: str, *, layer_norm: bool = False, gelu: bool = False, residual
         f"{result} = Add (scaled, bias)",
     ]
     if gelu:
-        lines.append("Y = Gelu <approximate: string = @approximate> (biased)")
+        lines.append("Y = qcompiler.ExactGelu <approximate: string = @approximate> (biased)")
     if residual:
         lines.append("Y = Add (biased, residual)")
     body = "\n  ".join(lines)
@@ -178,6 +255,35 @@ GroupProbabilityOperand (P, groups, levels) => (operand, outer) {
 }"""
 
 
+_SOFTMAX = f"""
+RowSoftmax (X) => (Y) {{
+  last = Constant <value_ints = [-1]> ()
+  top = ReduceMax <keepdims = 1> (X, last)
+  below = Sub (X, top)
+  bottom = Constant <value_float = -87.0> ()
+  x = Max (below, bottom)
+  log2_e = Constant <value_float = 1.44269504> ()
+  ln2_high = Constant <value_float = 0.693359375> ()
+  ln2_low = Constant <value_float = -2.12194440e-4> ()
+  two = Constant <value_float = 2.0> ()
+  turns = Mul (x, log2_e)
+  n = Round (turns)
+  n_high = Mul (n, ln2_high)
+  n_low = Mul (n, ln2_low)
+  near = Sub (x, n_high)
+  rest = Sub (near, n_low)
+  r = Mul (rest, log2_e)
+  {_horner("q", "r", _EXP2_COEFFICIENTS)}
+  power = Pow (two, n)
+  e = Mul (q_{len(_EXP2_COEFFICIENTS) - 1}, power)
+  wide = Cast <to = 11> (e)
+  sum = ReduceSum <keepdims = 1> (wide, last)
+  wide_factor = Reciprocal (sum)
+  factor = Cast <to = 1> (wide_factor)
+  Y = Mul (e, factor)
+}}"""
+
+
 def _attention(name: str, *, bias: bool) -> str:
     inputs = "QKV, q_groups, k_groups, v_groups, p_groups, levels" + (", bias" if bias else "")
     masked = """
@@ -214,7 +320,7 @@ def _attention(name: str, *, bias: bool) -> str:
   q_factor = Mul (q_outer, factor)
   score_rows = Mul (score_accumulator, q_factor)
   scores = Mul (score_rows, k_columns){masked if bias else ""}
-  probabilities = Softmax <axis = -1> ({"masked" if bias else "scores"})
+  probabilities = qcompiler.RowSoftmax ({"masked" if bias else "scores"})
   p_operand, p_outer = qcompiler.GroupProbabilityOperand (probabilities, p_groups, levels)
   accumulator = MatMul (p_operand, v_operand)
   rows = Mul (accumulator, p_outer)
@@ -231,6 +337,9 @@ _SOURCES: dict[str, str] = {
     "GroupOperand": _OPERAND,
     "GroupDequantizeLinear": _DEQUANTIZE,
     "RowNorm": _ROW_NORM,
+    "RowLayerNorm": _LAYER_NORM,
+    "ExactGelu": _GELU,
+    "RowSoftmax": _SOFTMAX,
     "GroupLinearOperand": _LINEAR_OPERAND,
     "GroupLinear": _linear("GroupLinear"),
     "GroupLinearGelu": _linear("GroupLinearGelu", gelu=True),

@@ -9,6 +9,7 @@ transformers).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +68,9 @@ def round_to_nearest(weight: F32, bits: int, importance: F32 | None = None) -> Q
     return QuantizedWeight(codes, scale, bits)
 
 
-def compensate_inputs(weight: F32, inputs: F32, quantized: F32, ridge: float = RIDGE) -> F32:
+def compensate_inputs(
+    weight: F32, inputs: NDArray[np.floating[Any]], quantized: NDArray[np.floating[Any]], ridge: float = RIDGE
+) -> F32:
     """Float weights that give on quantized inputs what ``weight`` gives on float ones, in the least-squares sense.
 
     Minimises ``|quantized @ W' - inputs @ W|^2 + lambda |W' - W|^2`` (ridge regression towards the original weights).

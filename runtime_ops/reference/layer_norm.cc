@@ -11,9 +11,11 @@ void layer_norm(const float* x, std::int64_t count, const float* gamma, const fl
   const double mean = sum / static_cast<double>(count);
   double squares = 0.0;
   for (std::int64_t c = 0; c < count; ++c) squares += (x[c] - mean) * (x[c] - mean);
-  const double deviation = std::sqrt(squares / static_cast<double>(count) + epsilon);
+  const double variance = squares / static_cast<double>(count);
+  const float center = static_cast<float>(mean);
+  const float scale = static_cast<float>(1.0 / std::sqrt(variance + static_cast<double>(epsilon)));
   for (std::int64_t c = 0; c < count; ++c) {
-    out[c] = static_cast<float>((x[c] - mean) / deviation * gamma[c] + (beta != nullptr ? beta[c] : 0.0f));
+    out[c] = (x[c] - center) * scale * gamma[c] + (beta != nullptr ? beta[c] : 0.0f);
   }
 }
 

@@ -152,4 +152,4 @@ def test_numerical_oracle(case, mode, normalize):
         expected = reference.gelu(expected, "tanh" if case == "tanh" else "none")
         slack = 1.13 * slack  # the steepest slope of GELU
     check_near(y, expected, slack, 2e-6)  # the runtime's erf and tanh
-    check_same(FuseEpilogue, made, 0, **given)  # the same operators in the same order, one of them inside a body
+    check_same(FuseEpilogue, made, 1e-6, **given)  # the body spells GELU as the kernels do

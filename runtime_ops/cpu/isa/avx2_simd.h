@@ -58,8 +58,6 @@ QC_INLINE F16 add(F16 x, F16 y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps
 QC_INLINE F16 sub(F16 x, F16 y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
 QC_INLINE F16 mul(F16 x, F16 y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
 QC_INLINE F16 div(F16 x, F16 y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
-// x * y + z, rounded once: only where the result is not compared bit for bit.
-QC_INLINE F16 fma(F16 x, F16 y, F16 z) { return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
 // Both return the second operand when one is NaN.
 QC_INLINE F16 min(F16 x, F16 y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
 QC_INLINE F16 max(F16 x, F16 y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
@@ -115,6 +113,31 @@ QC_INLINE float reduce_add(F16 x) {
   __m128 t = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
   t = _mm_add_ps(t, _mm_movehl_ps(t, t));
   return _mm_cvtss_f32(_mm_add_ss(t, _mm_movehdup_ps(t)));
+}
+// Sixteen sums in double: rounded to float once at the end, they do not depend on the order of the additions.
+struct D16 {
+  __m256d a, b, c, d;
+};
+QC_INLINE D16 zero_d() { return {_mm256_setzero_pd(), _mm256_setzero_pd(), _mm256_setzero_pd(), _mm256_setzero_pd()}; }
+QC_INLINE D16 widen(F16 x) {
+  return {_mm256_cvtps_pd(_mm256_castps256_ps128(x.a)), _mm256_cvtps_pd(_mm256_extractf128_ps(x.a, 1)),
+          _mm256_cvtps_pd(_mm256_castps256_ps128(x.b)), _mm256_cvtps_pd(_mm256_extractf128_ps(x.b, 1))};
+}
+QC_INLINE D16 add_d(D16 s, D16 x) {
+  return {_mm256_add_pd(s.a, x.a), _mm256_add_pd(s.b, x.b), _mm256_add_pd(s.c, x.c), _mm256_add_pd(s.d, x.d)};
+}
+QC_INLINE D16 sub_d(D16 x, double y) {
+  const __m256d v = _mm256_set1_pd(y);
+  return {_mm256_sub_pd(x.a, v), _mm256_sub_pd(x.b, v), _mm256_sub_pd(x.c, v), _mm256_sub_pd(x.d, v)};
+}
+QC_INLINE D16 add_square_d(D16 s, D16 x) {
+  return {_mm256_fmadd_pd(x.a, x.a, s.a), _mm256_fmadd_pd(x.b, x.b, s.b), _mm256_fmadd_pd(x.c, x.c, s.c),
+          _mm256_fmadd_pd(x.d, x.d, s.d)};
+}
+QC_INLINE double reduce_d(D16 x) {
+  const __m256d s = _mm256_add_pd(_mm256_add_pd(x.a, x.b), _mm256_add_pd(x.c, x.d));
+  const __m128d t = _mm_add_pd(_mm256_castpd256_pd128(s), _mm256_extractf128_pd(s, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(t, _mm_unpackhi_pd(t, t)));
 }
 QC_INLINE float reduce_min(F16 x) {
   const __m256 s = _mm256_min_ps(x.a, x.b);

@@ -44,7 +44,6 @@ QC_INLINE F16 add(F16 x, F16 y) { return {_mm512_add_ps(x.v, y.v)}; }
 QC_INLINE F16 sub(F16 x, F16 y) { return {_mm512_sub_ps(x.v, y.v)}; }
 QC_INLINE F16 mul(F16 x, F16 y) { return {_mm512_mul_ps(x.v, y.v)}; }
 QC_INLINE F16 div(F16 x, F16 y) { return {_mm512_div_ps(x.v, y.v)}; }
-QC_INLINE F16 fma(F16 x, F16 y, F16 z) { return {_mm512_fmadd_ps(x.v, y.v, z.v)}; }
 QC_INLINE F16 min(F16 x, F16 y) { return {_mm512_min_ps(x.v, y.v)}; }
 QC_INLINE F16 max(F16 x, F16 y) { return {_mm512_max_ps(x.v, y.v)}; }
 QC_INLINE F16 sqrt(F16 x) { return {_mm512_sqrt_ps(x.v)}; }
@@ -78,6 +77,25 @@ QC_INLINE void store_bytes(std::uint8_t* p, I16 v) {
 }
 
 QC_INLINE float reduce_add(F16 x) { return _mm512_reduce_add_ps(x.v); }
+// Sixteen sums in double: rounded to float once at the end, they do not depend on the order of the additions.
+struct D16 {
+  __m512d a, b;
+};
+QC_INLINE D16 zero_d() { return {_mm512_setzero_pd(), _mm512_setzero_pd()}; }
+QC_INLINE D16 widen(F16 x) {
+  const __m512d bits = _mm512_castps_pd(x.v);
+  return {_mm512_cvtps_pd(_mm512_castps512_ps256(x.v)),
+          _mm512_cvtps_pd(_mm256_castpd_ps(_mm512_extractf64x4_pd(bits, 1)))};
+}
+QC_INLINE D16 add_d(D16 s, D16 x) { return {_mm512_add_pd(s.a, x.a), _mm512_add_pd(s.b, x.b)}; }
+QC_INLINE D16 sub_d(D16 x, double y) {
+  const __m512d v = _mm512_set1_pd(y);
+  return {_mm512_sub_pd(x.a, v), _mm512_sub_pd(x.b, v)};
+}
+QC_INLINE D16 add_square_d(D16 s, D16 x) {
+  return {_mm512_fmadd_pd(x.a, x.a, s.a), _mm512_fmadd_pd(x.b, x.b, s.b)};
+}
+QC_INLINE double reduce_d(D16 x) { return _mm512_reduce_add_pd(_mm512_add_pd(x.a, x.b)); }
 QC_INLINE float reduce_min(F16 x) { return _mm512_reduce_min_ps(x.v); }
 QC_INLINE float reduce_max(F16 x) { return _mm512_reduce_max_ps(x.v); }
 

@@ -8,38 +8,21 @@ namespace {
 QC_KERNEL void row_stats(const float* x, std::ptrdiff_t ld, int rows, int cols, float epsilon, float* mean,
                          float* rstd) {
   const int full = cols & ~15;
-  const float count = static_cast<float>(cols);
+  const int left = cols - full;
+  const double count = cols;
   for (int m = 0; m < rows; ++m, x += ld) {
-    F16 s0 = set(0.0f), s1 = set(0.0f);
-    int c = 0;
-    for (; c + 32 <= full; c += 32) {
-      s0 = add(s0, load(x + c));
-      s1 = add(s1, load(x + c + 16));
-    }
-    if (c < full) s0 = add(s0, load(x + c));
-    if (full < cols) s1 = add(s1, load_n(x + full, cols - full));
-    const float center = reduce_add(add(s0, s1)) / count;
+    D16 sum = zero_d();
+    for (int c = 0; c < full; c += 16) sum = add_d(sum, widen(load(x + c)));
+    if (left > 0) sum = add_d(sum, widen(load_n(x + full, left)));
+    const double center = reduce_d(sum) / count;
 
     // Second pass around the mean: E[x^2] - mean^2 would cancel.
-    const F16 center16 = set(center);
-    s0 = set(0.0f);
-    s1 = set(0.0f);
-    for (c = 0; c + 32 <= full; c += 32) {
-      const F16 d0 = sub(load(x + c), center16);
-      const F16 d1 = sub(load(x + c + 16), center16);
-      s0 = fma(d0, d0, s0);
-      s1 = fma(d1, d1, s1);
-    }
-    if (c < full) {
-      const F16 d = sub(load(x + c), center16);
-      s0 = fma(d, d, s0);
-    }
-    if (full < cols) {
-      const F16 d = keep_n(sub(load_n(x + full, cols - full), center16), cols - full, set(0.0f));
-      s1 = fma(d, d, s1);
-    }
-    mean[m] = center;
-    rstd[m] = 1.0f / __builtin_sqrtf(reduce_add(add(s0, s1)) / count + epsilon);
+    D16 squares = zero_d();
+    for (int c = 0; c < full; c += 16) squares = add_square_d(squares, sub_d(widen(load(x + c)), center));
+    double total = reduce_d(squares);
+    for (int c = full; c < cols; ++c) total += (x[c] - center) * (x[c] - center);
+    mean[m] = static_cast<float>(center);
+    rstd[m] = static_cast<float>(1.0 / __builtin_sqrt(total / count + static_cast<double>(epsilon)));
   }
 }
 

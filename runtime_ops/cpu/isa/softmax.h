@@ -30,24 +30,25 @@ QC_KERNEL void softmax(float* x, std::ptrdiff_t ld, int rows, int cols, float* l
     if (left > 0) top = max(top, keep_n(load(x + full), left, nothing));
     const F16 peak = set(reduce_max(top));
 
-    F16 sum = set(0.0f), low = set(1.0f), high = set(0.0f);
+    D16 sum = zero_d();
+    F16 low = set(1.0f), high = set(0.0f);
     for (int n = 0; n < full; n += 16) {
       const F16 e = exp(sub(load(x + n), peak));
-      sum = add(sum, e);
+      sum = add_d(sum, widen(e));
       low = min(low, e);
       high = max(high, e);
       store(x + n, e);
     }
     if (left > 0) {
       const F16 e = exp(sub(load(x + full), peak));
-      sum = add(sum, keep_n(e, left, set(0.0f)));
+      sum = add_d(sum, widen(keep_n(e, left, set(0.0f))));
       low = min(low, keep_n(e, left, low));
       high = max(high, keep_n(e, left, high));
       store(x + full, e);
     }
 
     // Multiplying keeps the order, so the range of the row is the scaled range of the exponentials.
-    const float factor = 1.0f / reduce_add(sum);
+    const float factor = static_cast<float>(1.0 / reduce_d(sum));
     const F16 factor16 = set(factor);
     for (int n = 0; n < cols; n += 16) store(x + n, mul(load(x + n), factor16));
     lower[m] = reduce_min(low) * factor;
