@@ -13,6 +13,8 @@ from functools import cache
 import onnx
 from onnx import parser
 
+from qcompiler.ir import attention_bodies, block_bodies
+
 DOMAIN = "qcompiler"
 VERSION = 1
 OPSET = 21
@@ -191,23 +193,34 @@ GroupLinearOperand <bits, axis, normalize> (X, groups) => (operand, row_outer) {
   row_outer = Mul (widest, norm)
 }"""
 
-_LINEAR_ATTRIBUTES = "bits, axis, segments, normalize"
-_LINEAR_CALL = "<bits: int = @bits, axis: int = @axis, normalize: int = @normalize>"
+_GROUP_CALL = "GroupLinearOperand <bits: int = @bits, axis: int = @axis, normalize: int = @normalize>"
+_BLOCK_CALL = (
+    "BlockTokenOperand <bits: int = @bits, block: int = @block, clip: float = @clip, slack: float = @slack, "
+    "shared = 0, rotate: int = @rotate>"
+)
+# The two families of linear layers: attributes, what makes the operands of the input, and its inputs beside X.
+_FAMILIES = {
+    "GroupLinear": ("bits, axis, segments, normalize", _GROUP_CALL, ["groups"]),
+    "BlockLinear": ("bits, block, clip, slack, rotate", _BLOCK_CALL, []),
+}
 
 
-def _linear(name: str, *, layer_norm: bool = False, gelu: bool = False, residual: bool = False) -> str:
-    inputs = ["X", *(["gamma", "beta"] if layer_norm else []), "W", "w_scale", "groups", "bias"]
+def _linear(family: str, *, layer_norm: bool = False, gelu: bool = False, residual: bool = False) -> str:
+    """The body of one member of a family; an int4 weight is cast before it is handed to another function."""
+    attributes, operand, tables = _FAMILIES[family]
+    name = ("LayerNorm" if layer_norm else "") + family + ("Gelu" if gelu else "") + ("Add" if residual else "")
+    inputs = ["X", *(["gamma", "beta"] if layer_norm else []), "W", "w_scale", "w_blocks", *tables, "bias"]
     inputs += ["residual"] if residual else []
-    attributes = _LINEAR_ATTRIBUTES + (", epsilon" if layer_norm else "") + (", approximate" if gelu else "")
-    x = "X"
+    attributes += (", epsilon" if layer_norm else "") + (", approximate" if gelu else "")
     lines = []
+    x = "input" if layer_norm else "X"
     if layer_norm:
         lines.append("input = qcompiler.RowLayerNorm <epsilon: float = @epsilon> (X, gamma, beta)")
-        x = "input"
     result = "biased" if gelu or residual else "Y"
     lines += [
-        f"operand, row_outer = qcompiler.GroupLinearOperand {_LINEAR_CALL} ({x}, groups)",
-        "weight = Cast <to = 1> (W)",
+        f"operand, row_outer = qcompiler.{operand} ({', '.join([x, *tables])})",
+        "plain_weight = Cast <to = 1> (W)",
+        "weight = qcompiler.WeightOperand (plain_weight, w_blocks)",
         "accumulator = MatMul (operand, weight)",
         "rescaled = Mul (accumulator, row_outer)",
         "scaled = Mul (rescaled, w_scale)",
@@ -219,40 +232,6 @@ def _linear(name: str, *, layer_norm: bool = False, gelu: bool = False, residual
         lines.append("Y = Add (biased, residual)")
     body = "\n  ".join(lines)
     return f"\n{name} <{attributes}> ({', '.join(inputs)}) => (Y) {{\n  {body}\n}}"
-
-
-_ATTENTION_OPERAND = """
-GroupAttentionOperand <bits, axis> (X, groups) => (operand, outer) {
-  index = qcompiler.GroupSort <axis: int = @axis> (X, groups)
-  codes = qcompiler.GroupQuantizeLinear <bits: int = @bits> (X, index, groups)
-  unbounded, outer = qcompiler.GroupOperand (codes, index, groups)
-  bottom = Constant <value_float = -127.0> ()
-  top = Constant <value_float = 127.0> ()
-  operand = Clip (unbounded, bottom, top)
-}"""
-
-_PROBABILITY_OPERAND = """
-GroupProbabilityOperand (P, groups, levels) => (operand, outer) {
-  index = qcompiler.GroupSort <axis = -2> (P, groups)
-  column_scale = Constant <value_int = 2> ()
-  column_outer = Constant <value_int = 5> ()
-  scales = Gather <axis = 1> (groups, column_scale)
-  outers = Gather <axis = 1> (groups, column_outer)
-  inverses = Reciprocal (scales)
-  inverse = Gather (inverses, index)
-  outer = Gather (outers, index)
-  scaled = Mul (P, inverse)
-  rounded = Round (scaled)
-  count = Size (levels)
-  count_float = Cast <to = 1> (count)
-  one = Constant <value_float = 1.0> ()
-  top = Sub (count_float, one)
-  bottom = Sub (one, one)
-  clipped = Clip (rounded, bottom, top)
-  level = Cast <to = 7> (clipped)
-  code = Gather (levels, level)
-  operand = Cast <to = 1> (code)
-}"""
 
 
 _SOFTMAX = f"""
@@ -284,53 +263,6 @@ RowSoftmax (X) => (Y) {{
 }}"""
 
 
-def _attention(name: str, *, bias: bool) -> str:
-    inputs = "QKV, q_groups, k_groups, v_groups, p_groups, levels" + (", bias" if bias else "")
-    masked = """
-  bias_shape = Shape <start = 0, end = 1> (bias)
-  inner_shape = Shape <start = 1> (scores)
-  free = Constant <value_ints = [-1]> ()
-  window_shape = Concat <axis = 0> (free, bias_shape, inner_shape)
-  windows = Reshape (scores, window_shape)
-  biased = Add (windows, bias)
-  score_shape = Shape (scores)
-  masked = Reshape (biased, score_shape)"""
-    return f"""
-{name} <num_heads, scale, bits> ({inputs}) => (Y) {{
-  q3, k3, v3 = Split <axis = -1, num_outputs = 3> (QKV)
-  heads = Constant <value_int: int = @num_heads> ()
-  keep = Constant <value_ints = [0, 0]> ()
-  rest = Constant <value_ints = [-1]> ()
-  first = Constant <value_ints = [0]> ()
-  heads_vector = Unsqueeze (heads, first)
-  head_shape = Concat <axis = 0> (keep, heads_vector, rest)
-  q4 = Reshape (q3, head_shape)
-  k4 = Reshape (k3, head_shape)
-  v4 = Reshape (v3, head_shape)
-  q = Transpose <perm = [0, 2, 1, 3]> (q4)
-  k = Transpose <perm = [0, 2, 1, 3]> (k4)
-  v = Transpose <perm = [0, 2, 1, 3]> (v4)
-  q_operand, q_outer = qcompiler.GroupAttentionOperand <bits: int = @bits, axis = -2> (q, q_groups)
-  k_operand, k_outer = qcompiler.GroupAttentionOperand <bits: int = @bits, axis = -2> (k, k_groups)
-  v_operand, v_outer = qcompiler.GroupAttentionOperand <bits: int = @bits, axis = -1> (v, v_groups)
-  k_transposed = Transpose <perm = [0, 1, 3, 2]> (k_operand)
-  k_columns = Transpose <perm = [0, 1, 3, 2]> (k_outer)
-  score_accumulator = MatMul (q_operand, k_transposed)
-  factor = Constant <value_float: float = @scale> ()
-  q_factor = Mul (q_outer, factor)
-  score_rows = Mul (score_accumulator, q_factor)
-  scores = Mul (score_rows, k_columns){masked if bias else ""}
-  probabilities = qcompiler.RowSoftmax ({"masked" if bias else "scores"})
-  p_operand, p_outer = qcompiler.GroupProbabilityOperand (probabilities, p_groups, levels)
-  accumulator = MatMul (p_operand, v_operand)
-  rows = Mul (accumulator, p_outer)
-  heads_out = Mul (rows, v_outer)
-  tokens = Transpose <perm = [0, 2, 1, 3]> (heads_out)
-  joined = Constant <value_ints = [0, 0, -1]> ()
-  Y = Reshape (tokens, joined)
-}}"""
-
-
 _SOURCES: dict[str, str] = {
     "GroupSort": _SORT,
     "GroupQuantizeLinear": _QUANTIZE,
@@ -341,15 +273,28 @@ _SOURCES: dict[str, str] = {
     "ExactGelu": _GELU,
     "RowSoftmax": _SOFTMAX,
     "GroupLinearOperand": _LINEAR_OPERAND,
+    "WeightOperand": block_bodies.WEIGHT_OPERAND,
     "GroupLinear": _linear("GroupLinear"),
-    "GroupLinearGelu": _linear("GroupLinearGelu", gelu=True),
-    "GroupLinearAdd": _linear("GroupLinearAdd", residual=True),
-    "LayerNormGroupLinear": _linear("LayerNormGroupLinear", layer_norm=True),
-    "LayerNormGroupLinearGelu": _linear("LayerNormGroupLinearGelu", layer_norm=True, gelu=True),
-    "GroupAttentionOperand": _ATTENTION_OPERAND,
-    "GroupProbabilityOperand": _PROBABILITY_OPERAND,
-    "GroupAttention": _attention("GroupAttention", bias=False),
-    "GroupAttentionBias": _attention("GroupAttentionBias", bias=True),
+    "GroupLinearGelu": _linear("GroupLinear", gelu=True),
+    "GroupLinearAdd": _linear("GroupLinear", residual=True),
+    "LayerNormGroupLinear": _linear("GroupLinear", layer_norm=True),
+    "LayerNormGroupLinearGelu": _linear("GroupLinear", layer_norm=True, gelu=True),
+    "RowRotate": block_bodies.ROW_ROTATE,
+    "BlockQuantizeLinear": block_bodies.BLOCK_QUANTIZE,
+    "BlockOperand": block_bodies.BLOCK_OPERAND,
+    "BlockDequantizeLinear": block_bodies.BLOCK_DEQUANTIZE,
+    "BlockTokenOperand": block_bodies.BLOCK_TOKEN_OPERAND,
+    "BlockLinear": _linear("BlockLinear"),
+    "BlockLinearGelu": _linear("BlockLinear", gelu=True),
+    "BlockLinearAdd": _linear("BlockLinear", residual=True),
+    "LayerNormBlockLinear": _linear("BlockLinear", layer_norm=True),
+    "LayerNormBlockLinearGelu": _linear("BlockLinear", layer_norm=True, gelu=True),
+    "GroupAttentionOperand": attention_bodies.GROUP_ATTENTION_OPERAND,
+    "GroupProbabilityOperand": attention_bodies.PROBABILITY_OPERAND,
+    "GroupAttention": attention_bodies.attention("GroupAttention"),
+    "GroupAttentionBias": attention_bodies.attention("GroupAttention", bias=True),
+    "BlockAttention": attention_bodies.attention("BlockAttention"),
+    "BlockAttentionBias": attention_bodies.attention("BlockAttention", bias=True),
 }
 
 OPERATORS = tuple(_SOURCES)

@@ -39,9 +39,7 @@ def add_group_quantizer(
     groups = edit.constant(f"{name}.groups", table)
     index = edit.add("GroupSort", [x, groups], f"{name}/GroupSort", {"axis": axis}, np.int64, DOMAIN)
     attributes = {"bits": bits}
-    codes = edit.add(
-        "GroupQuantizeLinear", [x, index, groups], f"{name}/QuantizeLinear", attributes, np.uint8, DOMAIN
-    )
+    codes = edit.add("GroupQuantizeLinear", [x, index, groups], f"{name}/QuantizeLinear", attributes, np.uint8, DOMAIN)
     if levels is not None:
         indices = edit.add("Cast", [codes], f"{name}/code_index", {"to": int(onnx.TensorProto.INT64)}, np.int64)
         codes = edit.add("Gather", [levels, indices], f"{name}/levels", {"axis": 0}, np.uint8)

@@ -32,3 +32,8 @@ def integer_constant(name: str, codes: NDArray[np.int8], bits: int) -> gs.Consta
     tensor = onnx.helper.make_tensor(name, onnx.TensorProto.INT4, codes.shape, packed_int4(codes), raw=True)
     # graphsurgeon has no packed int4 array: the tensor is carried as if still unread from a file, and must stay so.
     return gs.Constant(name, LazyValues(tensor))
+
+
+def integer_values(constant: gs.Constant) -> NDArray[np.int8]:
+    """The codes of such an initialiser; how it will be written does not change."""
+    return constant.copy().values.astype(np.int8)  # the copy is read, the original stays unread

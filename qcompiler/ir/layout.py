@@ -40,8 +40,10 @@ def is_layout(node: gs.Node | None) -> bool:
     """Whether a node only moves the elements of its first input, in a way known from constants."""
     if node is None or (node.op not in LAYOUT and node.op != "Split"):
         return False
-    return bool(node.inputs) and is_variable(node.inputs[0]) and all(
-        array_of(tensor) is not None for tensor in node.inputs[1:]
+    return (
+        bool(node.inputs)
+        and is_variable(node.inputs[0])
+        and all(array_of(tensor) is not None for tensor in node.inputs[1:])
     )
 
 

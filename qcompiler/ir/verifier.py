@@ -13,7 +13,16 @@ from qcompiler.errors import VerificationError
 
 OPSET = 21
 
-READABLE_OPS = frozenset({"RowNorm", "GroupSort", "GroupQuantizeLinear", "GroupDequantizeLinear"})
+READABLE_OPS = frozenset(
+    {
+        "RowNorm",
+        "GroupSort",
+        "GroupQuantizeLinear",
+        "GroupDequantizeLinear",
+        "BlockQuantizeLinear",
+        "BlockDequantizeLinear",
+    }
+)
 FUSED_OPS = frozenset(
     {
         "GroupLinear",
@@ -21,8 +30,15 @@ FUSED_OPS = frozenset(
         "GroupLinearAdd",
         "LayerNormGroupLinear",
         "LayerNormGroupLinearGelu",
+        "BlockLinear",
+        "BlockLinearGelu",
+        "BlockLinearAdd",
+        "LayerNormBlockLinear",
+        "LayerNormBlockLinearGelu",
         "GroupAttention",
         "GroupAttentionBias",
+        "BlockAttention",
+        "BlockAttentionBias",
     }
 )
 
@@ -72,9 +88,7 @@ STAGES: dict[str, Stage] = {
         _SHAPE_INPUTS,
         weights=_FLOAT_GRAPH,
     ),
-    "quantized": Stage(
-        _CHATTER, _SHAPE_INPUTS, READABLE_OPS, _FLOAT_GRAPH | {"uint8", "int8", "uint4", "int4"}
-    ),
+    "quantized": Stage(_CHATTER, _SHAPE_INPUTS, READABLE_OPS, _FLOAT_GRAPH | {"uint8", "int8", "uint4", "int4"}),
     "lowered": Stage(
         _CHATTER, _SHAPE_INPUTS, READABLE_OPS | FUSED_OPS, _FLOAT_GRAPH | {"uint8", "int8", "uint4", "int4"}
     ),

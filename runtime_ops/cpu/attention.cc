@@ -18,6 +18,26 @@ void copy_table(const GroupTable& from, std::vector<float>* copy, GroupTable* to
   to->data = copy->data();
 }
 
+Status prepare_qkv_tables(const AttentionSpec& spec, Attention* attention) {
+  Status status = nullptr;
+  if ((status = attention->q.prepare(spec.q, spec.bits, Operand::kUnsigned, "attention q")) != nullptr) return status;
+  if ((status = attention->k.prepare(spec.k, spec.bits, Operand::kSigned, "attention k")) != nullptr) return status;
+  if ((status = attention->v.prepare(spec.v, spec.bits, Operand::kSigned, "attention v")) != nullptr) return status;
+  copy_table(spec.q, &attention->tables[0], &attention->spec.q);
+  copy_table(spec.k, &attention->tables[1], &attention->spec.k);
+  copy_table(spec.v, &attention->tables[2], &attention->spec.v);
+  return nullptr;
+}
+
+Status prepare_qkv_blocks(const AttentionSpec& spec, Attention* attention) {
+  Status status = prepare_blocks(spec.qk_blocks, Operand::kUnsigned, "attention q", &attention->q_blocks);
+  if (status == nullptr) status = prepare_blocks(spec.qk_blocks, Operand::kSigned, "attention k", &attention->k_blocks);
+  if (status == nullptr) status = prepare_blocks(spec.v_blocks, Operand::kSigned, "attention v", &attention->v_blocks);
+  attention->q.max_byte = 2 * kBlockOffset;
+  attention->k.max_magnitude = attention->v.max_magnitude = kBlockOffset;
+  return status;
+}
+
 Status create(const AttentionSpec& spec, Attention* attention) {
   Status status = nullptr;
   attention->path = active_path(&status);
@@ -26,9 +46,9 @@ Status create(const AttentionSpec& spec, Attention* attention) {
   if (spec.levels == nullptr || spec.num_levels < 1 || spec.num_levels > 256) {
     return error("attention: %d levels, not in 1 .. 256", spec.num_levels);
   }
-  if ((status = attention->q.prepare(spec.q, spec.bits, Operand::kUnsigned, "attention q")) != nullptr) return status;
-  if ((status = attention->k.prepare(spec.k, spec.bits, Operand::kSigned, "attention k")) != nullptr) return status;
-  if ((status = attention->v.prepare(spec.v, spec.bits, Operand::kSigned, "attention v")) != nullptr) return status;
+  attention->spec = spec;
+  status = spec.in_blocks ? prepare_qkv_blocks(spec, attention) : prepare_qkv_tables(spec, attention);
+  if (status != nullptr) return status;
   if ((status = attention->p.prepare_levels(spec.p, spec.num_levels, "attention p")) != nullptr) return status;
 
   attention->levels.assign(256, 0);
@@ -39,11 +59,7 @@ Status create(const AttentionSpec& spec, Attention* attention) {
     attention->max_level = std::max(attention->max_level, static_cast<int>(spec.levels[t]));
   }
 
-  attention->spec = spec;
   attention->spec.levels = attention->levels.data();
-  copy_table(spec.q, &attention->tables[0], &attention->spec.q);
-  copy_table(spec.k, &attention->tables[1], &attention->spec.k);
-  copy_table(spec.v, &attention->tables[2], &attention->spec.v);
   copy_table(spec.p, &attention->tables[3], &attention->spec.p);
   if (!is_reference(*attention->path)) {
     attention->k_format = choose_format(*attention->path, attention->q.max_byte, attention->k.max_magnitude);
@@ -58,6 +74,13 @@ Status check(const Attention& attention, const AttentionCall& call) {
   if (call.tokens > 65536 || call.head_dim > 65536) return error("attention: more than 65536 tokens or head channels");
   if (call.batch == 0 || call.tokens == 0 || call.head_dim == 0) return nullptr;
   if (call.qkv == nullptr || call.y == nullptr) return error("attention: input or output is missing");
+  if (attention.spec.in_blocks) {
+    for (const std::int64_t block : {attention.spec.qk_blocks.block, attention.spec.v_blocks.block}) {
+      if (call.head_dim % block == 0) continue;
+      return error("attention: blocks of %lld do not divide %lld channels of a head", static_cast<long long>(block),
+                   static_cast<long long>(call.head_dim));
+    }
+  }
   if (call.bias != nullptr) {
     if (call.bias_batch < 1 || call.batch % call.bias_batch != 0) {
       return error("attention: %lld rows of bias do not divide a batch of %lld",

@@ -17,6 +17,7 @@ struct Attention {
   AttentionSpec spec;  // its pointers go into the copies below
   std::vector<float> tables[4];
   GroupQuantizer q, k, v, p;
+  BlockQuantizer q_blocks = {}, k_blocks = {}, v_blocks = {};  // spec.in_blocks: instead of the tables of q, k and v
   std::vector<std::uint8_t> levels;  // padded to 256
   bool identity = false;             // level t is t: nothing to look up
   int max_level = 0;

@@ -35,6 +35,7 @@ struct Worker {
   float *lower, *upper;    // ranges of tokens or head channels, padded
   std::int32_t* index;
   float *inverse, *low, *high;  // [head_dim padded] quantizers of v
+  float* blocks;           // scratch of quantize_blocks
   std::uint8_t* ones;      // [ld_head]
   std::int32_t* scores;    // [block, ld_scores]
   std::uint8_t* levels;    // [block, ld_levels]
@@ -62,6 +63,9 @@ void take_worker(Arena& arena, const Attention& attention, const Problem& s, Wor
   w->inverse = arena.take<float>(head);
   w->low = arena.take<float>(head);
   w->high = arena.take<float>(head);
+  // The quantizers of blocks are zero where there are none.
+  const std::int64_t shortest = std::min(attention.q_blocks.block, attention.v_blocks.block);
+  w->blocks = arena.take<float>(shortest > 0 ? 5 * round_up(s.head_dim / shortest, kPanel) : 0);
   w->ones = arena.take<std::uint8_t>(s.ld_head * attention.path->row_multiple);
   w->scores = arena.take<std::int32_t>(block * s.ld_scores);
   w->levels = arena.take<std::uint8_t>(block * s.ld_levels);
@@ -105,8 +109,21 @@ void quantize_rows(const Attention& attention, const GroupQuantizer& quantizer, 
   stages.quantize_rows(x, ld, count, cols, quantizer.rows.data(), w.index, out, s.ld_head);
 }
 
+// The same in blocks; scale[m] is the outer scale of row m.
+void quantize_blocks(const Attention& attention, const BlockQuantizer& quantizer, const float* x, std::int64_t rows,
+                     bool shared, const Problem& s, const Worker& w, float* scale, std::uint8_t* out) {
+  attention.path->stages->quantize_blocks(x, s.ld, static_cast<int>(rows), static_cast<int>(s.head_dim), quantizer,
+                                          shared, w.blocks, scale, out, s.ld_head);
+}
+
 void prepare_q(const Attention& attention, const float* x, std::int64_t begin, std::int64_t end, const Problem& s,
                const Worker& w) {
+  if (attention.spec.in_blocks) {
+    quantize_blocks(attention, attention.q_blocks, x + begin * s.ld, end - begin, false, s, w, w.q_scale, w.q);
+    for (std::int64_t m = 0; m < end - begin; ++m) w.q_scale[m] *= attention.spec.scale;
+    std::fill_n(w.q_zero, end - begin, kBlockOffset);
+    return;
+  }
   quantize_rows(attention, attention.q, x + begin * s.ld, s.ld, end - begin, s, w, w.q);
   for (std::int64_t m = 0; m < end - begin; ++m) {
     const std::size_t g = static_cast<std::size_t>(w.index[m]);
@@ -116,11 +133,17 @@ void prepare_q(const Attention& attention, const float* x, std::int64_t begin, s
 }
 
 void prepare_k(const Attention& attention, const float* x, const Problem& s, const Worker& w) {
-  quantize_rows(attention, attention.k, x, s.ld, s.tokens, s, w, reinterpret_cast<std::uint8_t*>(w.bytes));
-  const std::int64_t padded = round_up(s.tokens, kPanel);
-  for (std::int64_t m = 0; m < padded; ++m) {
-    w.k_scale[m] = m < s.tokens ? attention.k.outer[static_cast<std::size_t>(w.index[m])] : 0.0f;
+  std::uint8_t* const bytes = reinterpret_cast<std::uint8_t*>(w.bytes);
+  if (attention.spec.in_blocks) {
+    quantize_blocks(attention, attention.k_blocks, x, s.tokens, false, s, w, w.k_scale, bytes);
+  } else {
+    quantize_rows(attention, attention.k, x, s.ld, s.tokens, s, w, bytes);
+    for (std::int64_t m = 0; m < s.tokens; ++m) {
+      w.k_scale[m] = attention.k.outer[static_cast<std::size_t>(w.index[m])];
+    }
   }
+  const std::int64_t padded = round_up(s.tokens, kPanel);
+  std::fill(w.k_scale + s.tokens, w.k_scale + padded, 0.0f);
   pack_transposed(w.bytes, s.ld_head, s.head_dim, s.tokens, attention.k_format, w.k_panels);
   // A row of ones times k^T is the column sums.
   std::fill(w.ones, w.ones + s.ld_head * attention.path->row_multiple, std::uint8_t{1});
@@ -128,7 +151,8 @@ void prepare_k(const Attention& attention, const float* x, const Problem& s, con
                           static_cast<int>(padded / kPanel), w.k_sum, padded);
 }
 
-void prepare_v(const Attention& attention, const float* x, const Problem& s, const Worker& w) {
+// v in channels: into w.bytes, scales into w.v_scale.
+void quantize_channels(const Attention& attention, const float* x, const Problem& s, const Worker& w) {
   const Stages& stages = *attention.path->stages;
   const GroupQuantizer& v = attention.v;
   const int rows = static_cast<int>(s.tokens), cols = static_cast<int>(s.head_dim);
@@ -144,6 +168,17 @@ void prepare_v(const Attention& attention, const float* x, const Problem& s, con
   }
   const ChannelQuantizer quantizer = {w.inverse, w.low, w.high, nullptr, nullptr, 0};
   stages.quantize_channels(x, s.ld, rows, cols, quantizer, reinterpret_cast<std::uint8_t*>(w.bytes), s.ld_head);
+}
+
+void prepare_v(const Attention& attention, const float* x, const Problem& s, const Worker& w) {
+  if (attention.spec.in_blocks) {
+    // Every token gets the scale of the head; `lower` has room for them.
+    quantize_blocks(attention, attention.v_blocks, x, s.tokens, true, s, w, w.lower,
+                    reinterpret_cast<std::uint8_t*>(w.bytes));
+    std::fill_n(w.v_scale, round_up(s.head_dim, kPanel), w.lower[0]);
+  } else {
+    quantize_channels(attention, x, s, w);
+  }
   pack_rows(w.bytes, s.ld_head, nullptr, s.tokens, s.head_dim, attention.v_format, w.v_panels);
 }
 

@@ -1,4 +1,4 @@
-// Public interface of the CPU kernels: grouped quantized linear layers and attention.
+// Public interface of the CPU kernels: quantized linear layers and attention.
 //
 // Framework-free: plain pointers, no exceptions, no allocation while running. The caller checks shapes and types;
 // the kernels check only what could corrupt memory or overflow an integer accumulator.
@@ -66,6 +66,16 @@ struct GroupTable {
   std::int32_t count = 0;
 };
 
+// ---- Blocks ------------------------------------------------------------------------------------------------------
+
+// A row in blocks of its channels: every block has an integer multiple of the row's outer scale as its step.
+struct BlockSpec {
+  int bits = 4;            // 2 to 7
+  std::int64_t block = 0;  // channels of one block; divides those of the row
+  float clip = 1.0f;       // share of a block's range that the codes cover, in (0, 1]
+  float slack = 0.0f;      // steps by which a range may exceed the codes, in [0, 0.5]
+};
+
 // ---- Linear layer ------------------------------------------------------------------------------------------------
 
 enum class WeightType { kInt4, kInt8 };  // kInt4: two's complement nibbles, low nibble first, row-major flattened
@@ -73,26 +83,40 @@ enum class Grouping {
   kRows,      // axis = -2: a token is an item
   kChannels,  // axis = -1, segments = 0: integer multiples of one base scale
   kSegments,  // axis = -1, segments = 1: any scales, one accumulation per group
+  kBlocks,    // a token's channels in blocks, each with an integer multiple of the token's own scale; no group table
 };
 enum class Gelu { kNone, kErf, kTanh };
 
-// [LayerNormalization ->] [row norm ->] quantize -> integer product -> scales, bias [-> GELU] [-> + residual].
+// [LayerNormalization ->] [rotation ->] [row norm ->] quantize -> integer product -> scales, bias [-> GELU]
+// [-> + residual].
 // Everything is copied at creation; the pointers may be released afterwards.
 struct LinearSpec {
   std::int64_t channels = 0;  // C
   std::int64_t outputs = 0;   // D
   const void* weight = nullptr;  // [C, D] row-major
   WeightType weight_type = WeightType::kInt8;
+  // [weight_blocks, D], or nullptr for plain weights. Block b of output d is a run of C / weight_blocks input channels;
+  // its byte is multiplier << 4 | zero_point + 8, and the operand clip(multiplier * (weight - zero_point), -127, 127).
+  const std::uint8_t* w_blocks = nullptr;
+  std::int64_t weight_blocks = 0;
   const float* w_scale = nullptr;  // [D]
   const float* bias = nullptr;     // [D], or nullptr for zeros
   GroupTable groups;
-  int bits = 8;
+  int bits = 8;  // kBlocks: 2 to 7
   Grouping grouping = Grouping::kRows;
+  std::int64_t block = 0;  // kBlocks: see BlockSpec
+  float clip = 1.0f;
+  float slack = 0.0f;
+  // Channels that become their Walsh-Hadamard transform together (after LayerNormalization): a power of two up to 128
+  // that divides C; 1 for none. The weights are those of the rotated channels.
+  std::int64_t rotate = 1;
   Gelu gelu = Gelu::kNone;
   const float* gamma = nullptr;  // [C]; nullptr: no LayerNormalization in front
   const float* beta = nullptr;   // [C], or nullptr for zeros
   float epsilon = 1e-5f;
   bool normalize = false;  // divide every row by its root mean square (after LayerNormalization); see RowNorm's body
+
+  BlockSpec blocks() const { return {bits, block, clip, slack}; }
 };
 
 struct LinearCall {
@@ -115,8 +139,11 @@ Status linear_run(const Linear* linear, const LinearCall& call, void* scratch, c
 struct AttentionSpec {
   std::int64_t num_heads = 0;
   float scale = 1.0f;  // of the scores, usually 1 / sqrt(head_dim)
-  int bits = 8;        // of q, k and v
   GroupTable q, k, v, p;
+  int bits = 8;  // of q, k and v
+  // Instead of the tables of q, k and v: the head_dim channels of a token in blocks. All tokens of v have one scale.
+  bool in_blocks = false;
+  BlockSpec qk_blocks, v_blocks;
   const std::uint8_t* levels = nullptr;  // [num_levels] operand of each level of the probabilities
   std::int32_t num_levels = 0;           // 1 .. 256
 };

@@ -4,12 +4,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <new>
 
 #include "../reference/reference.h"
 #include "error.h"
+#include "weights.h"
 
 namespace qcompiler {
 namespace cpu {
@@ -38,12 +38,22 @@ Status check_accumulator(const LinearSpec& spec, int operand, int weight) {
                static_cast<long long>(spec.channels), operand, weight);
 }
 
+Status check_rotation(const LinearSpec& spec) {
+  const bool power = spec.rotate >= 1 && spec.rotate <= 128 && (spec.rotate & (spec.rotate - 1)) == 0;
+  if (power && spec.channels % spec.rotate == 0) return nullptr;
+  return error("linear input: rotation of %lld of %lld channels, not a power of two up to 128 that divides them",
+               static_cast<long long>(spec.rotate), static_cast<long long>(spec.channels));
+}
+
 void copy_for_reference(const LinearSpec& spec, std::vector<std::int8_t> weight, Linear* linear) {
   linear->weight = std::move(weight);
-  linear->groups.assign(spec.groups.data, spec.groups.data + 6 * static_cast<std::size_t>(spec.groups.count));
+  if (spec.grouping != Grouping::kBlocks) {
+    linear->groups.assign(spec.groups.data, spec.groups.data + 6 * static_cast<std::size_t>(spec.groups.count));
+  }
   linear->spec = spec;
   linear->spec.weight = linear->weight.data();
   linear->spec.weight_type = WeightType::kInt8;
+  linear->spec.w_blocks = nullptr;
   linear->spec.w_scale = linear->w_scale.data();
   linear->spec.bias = linear->bias.data();
   linear->spec.groups.data = linear->groups.data();
@@ -75,11 +85,26 @@ void pack(const std::vector<std::int8_t>& weight, Linear* linear) {
   }
 }
 
+Status prepare_quantizer(const LinearSpec& spec, Linear* linear) {
+  if (spec.grouping == Grouping::kBlocks) {
+    if (spec.block > 0 && spec.channels % spec.block != 0) {
+      return error("linear input: blocks of %lld do not divide %lld channels", static_cast<long long>(spec.block),
+                   static_cast<long long>(spec.channels));
+    }
+    linear->quantizer.max_magnitude = kBlockOffset;
+    linear->quantizer.max_byte = 2 * kBlockOffset;
+    return prepare_blocks(spec.blocks(), Operand::kUnsigned, "linear input", &linear->blocks);
+  }
+  const Operand operand = spec.grouping == Grouping::kChannels ? Operand::kMultiple : Operand::kCode;
+  return linear->quantizer.prepare(spec.groups, spec.bits, operand, "linear input");
+}
+
 Status create(const LinearSpec& spec, Linear* linear) {
   Status status = nullptr;
   const Path* path = active_path(&status);
   if (path == nullptr) return status;
   if ((status = check(spec)) != nullptr) return status;
+  if ((status = check_rotation(spec)) != nullptr) return status;
   linear->path = spec.grouping == Grouping::kSegments && path->segments != nullptr ? path->segments : path;
   linear->channels = spec.channels;
   linear->outputs = spec.outputs;
@@ -87,6 +112,7 @@ Status create(const LinearSpec& spec, Linear* linear) {
   linear->gelu = spec.gelu;
   linear->norm = spec.gamma != nullptr;
   linear->epsilon = spec.epsilon;
+  linear->rotate = static_cast<int>(spec.rotate);
   linear->row_norm = spec.normalize;
   linear->w_scale = padded(spec.w_scale, spec.outputs);
   linear->bias = padded(spec.bias, spec.outputs);
@@ -94,16 +120,10 @@ Status create(const LinearSpec& spec, Linear* linear) {
     linear->gamma = padded(spec.gamma, spec.channels);
     linear->beta = padded(spec.beta, spec.channels);
   }
-  const Operand operand = spec.grouping == Grouping::kChannels ? Operand::kMultiple : Operand::kCode;
-  if ((status = linear->quantizer.prepare(spec.groups, spec.bits, operand, "linear input")) != nullptr) return status;
+  if ((status = prepare_quantizer(spec, linear)) != nullptr) return status;
 
-  const std::int64_t count = spec.channels * spec.outputs;
-  std::vector<std::int8_t> weight(static_cast<std::size_t>(count));
-  if (spec.weight_type == WeightType::kInt4) {
-    unpack_int4(static_cast<const std::uint8_t*>(spec.weight), count, weight.data());
-  } else {
-    std::memcpy(weight.data(), spec.weight, static_cast<std::size_t>(count));
-  }
+  std::vector<std::int8_t> weight;
+  if ((status = weight_operands(spec, &weight)) != nullptr) return status;
   int largest = 0;
   for (const std::int8_t w : weight) largest = std::max(largest, std::abs(static_cast<int>(w)));
   if ((status = check_accumulator(spec, linear->quantizer.max_magnitude, largest)) != nullptr) return status;

@@ -25,10 +25,12 @@ struct Linear {
   Grouping grouping = Grouping::kRows;
   Gelu gelu = Gelu::kNone;
   bool norm = false;      // LayerNormalization
+  int rotate = 1;         // channels that are rotated together; 1 for none
   bool row_norm = false;  // rows divided by their root mean square
   float epsilon = 0.0f;
   std::vector<float> w_scale, bias, gamma, beta;  // padded to 16
   GroupQuantizer quantizer;
+  BlockQuantizer blocks = {};  // kBlocks, in place of the table
   PanelFormat format;
 
   // Bytes of the weights: packed panels, or for segments plain stripes [panel][C][16], from which panels are
@@ -40,6 +42,8 @@ struct Linear {
   LinearSpec spec;
   std::vector<float> groups;
 
+  // The rows of different instances do not depend on each other.
+  bool by_rows() const { return grouping == Grouping::kRows || grouping == Grouping::kBlocks; }
   std::int64_t panel_count() const { return (outputs + kPanel - 1) / kPanel; }
 };
 
@@ -61,7 +65,7 @@ struct ChannelParameters {
   void assign(const Linear& linear) const;
 };
 
-// Rows as the quantizer sees them, after LayerNormalization and row norm; at most kNormRows at a time.
+// Rows as the quantizer sees them, after LayerNormalization, rotation and row norm; at most kNormRows at a time.
 struct PreparedRows {
   const float* data;
   std::ptrdiff_t ld;
@@ -73,7 +77,7 @@ struct RangeBuffers {
   float* row_norm;  // [kNormRows] root mean squares of the rows prepared last
   void take(Arena& arena, const Linear& linear);
 };
-// Prepares rows whose LayerNormalization statistics are known; without either norm the rows themselves come back.
+// Prepares rows whose LayerNormalization statistics are known; without a step to take the rows themselves come back.
 PreparedRows prepare_rows(const Linear& linear, const float* x, int rows, const float* mean, const float* rstd,
                           const RangeBuffers& buffers);
 void measure_channels(const Linear& linear, const float* x, std::int64_t rows, float* mean, float* rstd,

@@ -54,7 +54,7 @@ void ChannelParameters::assign(const Linear& linear) const {
 }
 
 void RangeBuffers::take(Arena& arena, const Linear& linear) {
-  const bool copies = linear.norm || linear.row_norm;
+  const bool copies = linear.norm || linear.rotate > 1 || linear.row_norm;
   norm = copies ? arena.take<float>(kNormRows * round_up(linear.channels, kPanel)) : nullptr;
   row_norm = linear.row_norm ? arena.take<float>(kNormRows) : nullptr;
 }
@@ -68,6 +68,10 @@ PreparedRows prepare_rows(const Linear& linear, const float* x, int rows, const 
   if (linear.norm) {
     stages.normalize(out.data, out.ld, rows, cols, mean, rstd, linear.gamma.data(), linear.beta.data(), buffers.norm,
                      padded);
+    out = {buffers.norm, padded};
+  }
+  if (linear.rotate > 1) {
+    stages.rotate_rows(out.data, out.ld, rows, cols, linear.rotate, buffers.norm, padded);
     out = {buffers.norm, padded};
   }
   if (linear.row_norm) {

@@ -1,4 +1,4 @@
-// Linear layers whose whole reduction is one integer product: rows, and channels with integer multipliers.
+// Linear layers whose whole reduction is one integer product: rows, channels with integer multipliers, and blocks.
 #include <algorithm>
 
 #include "linear.h"
@@ -15,7 +15,8 @@ struct Worker {
   float* outer;        // [chunk]
   float *lower, *upper;  // [kNormRows] row ranges
   std::int32_t* index;   // [kNormRows]
-  float *mean, *rstd;    // [kNormRows], rows mode
+  float *mean, *rstd;    // [kNormRows], when rows are independent
+  float* blocks;         // scratch of quantize_blocks
   RangeBuffers buffers;
   ChannelParameters channels;
 };
@@ -46,6 +47,8 @@ void take_worker(Arena& arena, const Linear& linear, const Layout& layout, Worke
   w->index = arena.take<std::int32_t>(kNormRows);
   w->mean = arena.take<float>(kNormRows);
   w->rstd = arena.take<float>(kNormRows);
+  const std::ptrdiff_t blocks = linear.grouping == Grouping::kBlocks ? linear.channels / linear.blocks.block : 0;
+  w->blocks = arena.take<float>(5 * round_up(blocks, kPanel));
   w->buffers.take(arena, linear);
   if (linear.grouping == Grouping::kChannels) w->channels.take(arena, linear.channels);
 }
@@ -53,10 +56,8 @@ void take_worker(Arena& arena, const Linear& linear, const Layout& layout, Worke
 // Fills `layout` over `memory`; returns the bytes used.
 std::size_t lay_out(const Linear& linear, std::int64_t batch, std::int64_t rows, int threads, void* memory,
                     Layout* layout) {
-  // The rows of different instances do not depend on each other when rows are the items.
-  const bool by_rows = linear.grouping == Grouping::kRows;
-  layout->instances = by_rows ? 1 : batch;
-  layout->rows = by_rows ? batch * rows : rows;
+  layout->instances = linear.by_rows() ? 1 : batch;
+  layout->rows = linear.by_rows() ? batch * rows : rows;
   const std::int64_t blocks = (layout->rows + linear.path->row_block - 1) / linear.path->row_block;
   const std::int64_t wanted = (std::max(threads, 1) + layout->instances - 1) / layout->instances;
   layout->parts = std::min(wanted, blocks);
@@ -91,13 +92,12 @@ void quantize_chunk(const Linear& linear, const Layout& layout, std::int64_t ins
   const Stages& stages = *linear.path->stages;
   const GroupQuantizer& q = linear.quantizer;
   const int cols = static_cast<int>(linear.channels);
-  const bool by_rows = linear.grouping == Grouping::kRows;
   for (std::int64_t m = 0; m < count; m += kNormRows) {
     const int rows = static_cast<int>(std::min<std::int64_t>(kNormRows, count - m));
     const std::int64_t row = instance * layout.rows + begin + m;
     const float* const source = x + row * linear.channels;
     const float *mean = w.mean, *rstd = w.rstd;
-    if (linear.norm && by_rows) {
+    if (linear.norm && linear.by_rows()) {
       stages.row_stats(source, linear.channels, rows, cols, linear.epsilon, w.mean, w.rstd);
     } else if (linear.norm) {
       // In channels mode the statistics are known from the pass that measured the channels.
@@ -108,7 +108,11 @@ void quantize_chunk(const Linear& linear, const Layout& layout, std::int64_t ins
     const float* const block = prepared.data;
     const std::ptrdiff_t ld = prepared.ld;
     std::uint8_t* const out = w.a + m * layout.lda;
-    if (by_rows) {
+    if (linear.grouping == Grouping::kBlocks) {
+      stages.quantize_blocks(block, ld, rows, cols, linear.blocks, false, w.blocks, w.outer + m, out,
+                             layout.lda);
+      std::fill_n(w.zero + m, rows, kBlockOffset);
+    } else if (linear.grouping == Grouping::kRows) {
       stages.row_ranges(block, ld, rows, cols, w.lower, w.upper);
       stages.assign(w.lower, w.upper, rows, q.columns(), w.index);
       stages.quantize_rows(block, ld, rows, cols, q.rows.data(), w.index, out, layout.lda);

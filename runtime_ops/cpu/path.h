@@ -54,6 +54,20 @@ struct ChannelQuantizer {
   std::int32_t offset;         // added when `add` is nullptr
 };
 
+// A row in blocks of channels. With s = max|x| / reach (1 for zeros) and u = x * (1 / s), per block:
+//   m = clip(ceil((hi - lo) * inverse_top - slack), 1, most),  z = clip(rint(-lo * (1 / m)), 0, top),
+// where [lo, hi] is the range of u with zero, times clip; the operand is
+//   clip(m * (clip(rint(u * (1 / m)) + z, 0, top) - z), -127, 127), and the stored byte that + offset.
+struct BlockQuantizer {
+  std::int32_t block;  // channels of one block
+  float clip, slack;
+  float top, inverse_top;  // largest code, 1 / top
+  float most;              // largest multiplier
+  float reach;             // largest |u|
+  std::int32_t offset;     // kBlockOffset for a left operand, 0 for a right one
+};
+constexpr int kBlockOffset = 127;
+
 // y = (float(acc - zero[m] * column_sum[n]) * outer[m]) * w_scale[n] + bias[n], activation, + residual.
 struct Epilogue {
   const std::int32_t* acc = nullptr;
@@ -93,6 +107,9 @@ struct Stages {
   // norm[m] = root mean square of a row (1 for zeros); out = x / norm, may be x itself.
   void (*row_norm)(const float* x, std::ptrdiff_t ld, int rows, int cols, float* norm, float* out,
                    std::ptrdiff_t ld_out);
+  // Every `size` neighbouring channels as their Walsh-Hadamard transform; out may be x itself.
+  void (*rotate_rows)(const float* x, std::ptrdiff_t ld, int rows, int cols, int size, float* out,
+                      std::ptrdiff_t ld_out);
   // lower/upper padded to 16; `first` starts them, otherwise they are widened.
   void (*channel_ranges)(const float* x, std::ptrdiff_t ld, int rows, int cols, float* lower, float* upper, bool first);
   void (*row_ranges)(const float* x, std::ptrdiff_t ld, int rows, int cols, float* lower, float* upper);
@@ -103,6 +120,10 @@ struct Stages {
                         const std::int32_t* index, std::uint8_t* out, std::ptrdiff_t ld_out);
   void (*quantize_channels)(const float* x, std::ptrdiff_t ld, int rows, int cols, const ChannelQuantizer& quantizer,
                             std::uint8_t* out, std::ptrdiff_t ld_out);
+  // scale[m]: the outer scale of a row; `shared`: the same for all rows. work: 5 floats per block, their number rounded
+  // up to 16. Whole blocks only.
+  void (*quantize_blocks)(const float* x, std::ptrdiff_t ld, int rows, int cols, const BlockQuantizer& quantizer,
+                          bool shared, float* work, float* scale, std::uint8_t* out, std::ptrdiff_t ld_out);
   void (*epilogue)(const Epilogue& e);
   // sum = (first ? 0 : sum) + float(acc - correction[n]) * scale
   void (*add_segment)(const std::int32_t* acc, std::ptrdiff_t ld, int rows, int cols, const std::int32_t* correction,

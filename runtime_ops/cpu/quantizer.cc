@@ -94,5 +94,28 @@ Status GroupQuantizer::prepare_levels(const GroupTable& table, int levels, const
   return nullptr;
 }
 
+Status prepare_blocks(const BlockSpec& spec, Operand operand, const char* name, BlockQuantizer* quantizer) {
+  if (spec.bits < 2 || spec.bits > 7) return error("%s: %d bits in blocks, not in 2 .. 7", name, spec.bits);
+  if (spec.block < 1 || spec.block > 1 << 24) {
+    return error("%s: blocks of %lld channels", name, static_cast<long long>(spec.block));
+  }
+  if (!(spec.clip > 0.0f && spec.clip <= 1.0f)) {
+    return error("%s: clip %g is not in (0, 1]", name, static_cast<double>(spec.clip));
+  }
+  if (!(spec.slack >= 0.0f && spec.slack <= 0.5f)) {
+    return error("%s: slack %g is not in [0, 0.5]", name, static_cast<double>(spec.slack));
+  }
+  const int half = 1 << (spec.bits - 1);
+  quantizer->block = static_cast<std::int32_t>(spec.block);
+  quantizer->clip = spec.clip;
+  quantizer->slack = spec.slack;
+  quantizer->top = static_cast<float>(2 * half - 1);
+  quantizer->inverse_top = 1.0f / quantizer->top;
+  quantizer->most = static_cast<float>(127 / half);
+  quantizer->reach = quantizer->most * static_cast<float>(half);
+  quantizer->offset = operand == Operand::kSigned ? 0 : kBlockOffset;
+  return nullptr;
+}
+
 }  // namespace cpu
 }  // namespace qcompiler

@@ -39,6 +39,9 @@ struct GroupQuantizer {
   Status read(const GroupTable& table, const char* name);
 };
 
+// Rows in blocks; `operand` is kUnsigned or kSigned. Whether the blocks divide the rows is for the caller to check.
+Status prepare_blocks(const BlockSpec& spec, Operand operand, const char* name, BlockQuantizer* quantizer);
+
 }  // namespace cpu
 }  // namespace qcompiler
 

@@ -57,6 +57,8 @@ using Shape = std::vector<std::int64_t>;
 
 // "[2, 197, 768]"
 std::string text(const Shape& shape);
+// As many digits as tell two float32 values apart.
+std::string text(float value);
 
 // A tensor that somebody else owns.
 struct Tensor {

@@ -1,5 +1,7 @@
-// GroupAttention, GroupAttentionBias.
+// GroupAttention, GroupAttentionBias, and the same of BlockAttention, whose q, k and v are quantized in blocks of each
+// token.
 #include "cpu/kernels.h"
+#include "ort/block_attributes.h"
 #include "ort/custom_op.h"
 #include "ort/group_table.h"
 
@@ -7,22 +9,32 @@ namespace qcompiler {
 namespace ort {
 namespace {
 
-enum Part : unsigned { kBias = 1 };
-enum Input : std::size_t { kQkv, kQGroups, kKGroups, kVGroups, kPGroups, kLevels, kBiasInput };
+enum Part : unsigned { kBias = 1, kBlocks = 2 };
+
+// Positions of the inputs. Blocks have no tables of groups for q, k and v.
+struct Inputs {
+  explicit Inputs(unsigned parts) : p_groups(parts & kBlocks ? 1 : 4) {}
+
+  std::size_t qkv = 0;
+  std::size_t q_groups = 1, k_groups = 2, v_groups = 3;
+  std::size_t p_groups;
+  std::size_t levels = p_groups + 1, bias = p_groups + 2;
+};
 
 class AttentionKernel final : public Kernel {
  public:
-  AttentionKernel(const KernelInfo& info, unsigned parts) : bias_(parts & kBias) {
+  AttentionKernel(const KernelInfo& info, unsigned parts) : inputs_(parts), bias_(parts & kBias) {
     cpu::AttentionSpec spec;
     spec.num_heads = heads_ = info.integer("num_heads");
     if (heads_ < 1) throw Error("attribute 'num_heads' is " + std::to_string(heads_) + ", expected a positive number");
     spec.scale = info.number("scale");
-    spec.bits = bits_attribute(info);
-    spec.q = group_table(info, kQGroups, "q_groups", TableUse::kSignedBytes, spec.bits);
-    spec.k = group_table(info, kKGroups, "k_groups", TableUse::kSignedBytes, spec.bits);
-    spec.v = group_table(info, kVGroups, "v_groups", TableUse::kSignedBytes, spec.bits);
-    spec.p = group_table(info, kPGroups, "p_groups", TableUse::kProbabilities, spec.bits);
-    const Tensor levels = info.constant(kLevels, "levels");
+    if (parts & kBlocks) {
+      take_blocks(info, spec);
+    } else {
+      take_groups(info, spec);
+    }
+    spec.p = group_table(info, inputs_.p_groups, "p_groups", TableUse::kProbabilities, spec.bits);
+    const Tensor levels = info.constant(inputs_.levels, "levels");
     if (levels.shape.size() != 1 || levels.shape[0] < 1 || levels.shape[0] > 256) {
       throw Error("input 'levels' has shape " + text(levels.shape) + ", expected [levels], 1 to 256 of them");
     }
@@ -33,7 +45,7 @@ class AttentionKernel final : public Kernel {
   ~AttentionKernel() override { cpu::attention_destroy(attention_); }
 
   void run(Call& call) const override {
-    const Tensor qkv = call.input(kQkv);
+    const Tensor qkv = call.input(inputs_.qkv);
     if (qkv.shape.size() != 3 || qkv.shape[2] == 0 || qkv.shape[2] % (3 * heads_) != 0) {
       throw Error("input 'QKV' has shape " + text(qkv.shape) + ", expected [batch, tokens, 3 * " + std::to_string(heads_) +
                   " heads * head_dim]");
@@ -42,7 +54,11 @@ class AttentionKernel final : public Kernel {
     problem.batch = qkv.shape[0];
     problem.tokens = qkv.shape[1];
     problem.head_dim = qkv.shape[2] / (3 * heads_);
-    if (bias_) take_bias(call.input(kBiasInput), problem);
+    if (block_ > 0 && problem.head_dim % block_ != 0) {
+      throw Error("input 'QKV' has shape " + text(qkv.shape) + ", but attribute 'block' is " + std::to_string(block_) +
+                  ", which does not divide the " + std::to_string(problem.head_dim) + " channels of a head");
+    }
+    if (bias_) take_bias(call.input(inputs_.bias), problem);
     problem.qkv = qkv.floats();
     problem.y = call.output({problem.batch, problem.tokens, heads_ * problem.head_dim});
     if (problem.batch == 0 || problem.tokens == 0) return;
@@ -53,6 +69,21 @@ class AttentionKernel final : public Kernel {
   }
 
  private:
+  void take_groups(const KernelInfo& info, cpu::AttentionSpec& spec) const {
+    spec.bits = bits_attribute(info);
+    spec.q = group_table(info, inputs_.q_groups, "q_groups", TableUse::kSignedBytes, spec.bits);
+    spec.k = group_table(info, inputs_.k_groups, "k_groups", TableUse::kSignedBytes, spec.bits);
+    spec.v = group_table(info, inputs_.v_groups, "v_groups", TableUse::kSignedBytes, spec.bits);
+  }
+
+  void take_blocks(const KernelInfo& info, cpu::AttentionSpec& spec) {
+    spec.in_blocks = true;
+    spec.qk_blocks = block_attributes(info, "qk_bits");
+    spec.v_blocks = block_attributes(info, "v_bits");
+    block_ = spec.qk_blocks.block;
+    if (block_ < 1) throw Error("attribute 'block' is " + std::to_string(block_) + ", expected a positive number");
+  }
+
   void take_bias(const Tensor& bias, cpu::AttentionCall& problem) const {
     const Shape& shape = bias.shape;
     const bool fits = shape.size() == 4 && shape[0] > 0 && (shape[1] == heads_ || shape[1] == 1) &&
@@ -71,8 +102,10 @@ class AttentionKernel final : public Kernel {
     problem.bias_heads = shape[1];
   }
 
+  Inputs inputs_;
   bool bias_;
   std::int64_t heads_ = 0;
+  std::int64_t block_ = 0;  // channels of one block, where there are blocks
   cpu::Attention* attention_ = nullptr;
 };
 
@@ -81,17 +114,18 @@ std::unique_ptr<Kernel> create(const KernelInfo& info, const Definition& self) {
 }
 
 void infer(const OrtShapeInferContext* context, const Definition&) {
-  SymbolicShape shape = input_shape(context, kQkv);
+  SymbolicShape shape = input_shape(context, 0);
   if (shape.size() != 3 || shape[2].value < 0) return;
   shape[2].value /= 3;
   set_output_shape(context, shape);
 }
 
 Definition attention(const char* name, unsigned parts) {
+  const Inputs inputs(parts);
   Definition definition;
   definition.name = name;
-  definition.inputs.assign(parts & kBias ? kBiasInput + 1 : kBiasInput, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
-  definition.inputs[kLevels] = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
+  definition.inputs.assign(parts & kBias ? inputs.bias + 1 : inputs.bias, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
+  definition.inputs[inputs.levels] = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
   definition.create = create;
   definition.infer = infer;
   definition.parts = parts;
@@ -100,7 +134,10 @@ Definition attention(const char* name, unsigned parts) {
 
 }  // namespace
 
-std::vector<Definition> attention_operators() { return {attention("GroupAttention", 0), attention("GroupAttentionBias", kBias)}; }
+std::vector<Definition> attention_operators() {
+  return {attention("GroupAttention", 0), attention("GroupAttentionBias", kBias), attention("BlockAttention", kBlocks),
+          attention("BlockAttentionBias", kBlocks | kBias)};
+}
 
 }  // namespace ort
 }  // namespace qcompiler

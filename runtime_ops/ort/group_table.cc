@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 
 namespace qcompiler {
 namespace ort {
@@ -18,45 +17,39 @@ struct Row {
 // Two float32 products of the same numbers, taken in another order or width.
 bool close(float a, float b) { return std::fabs(a - b) <= 1e-6f * std::fabs(b); }
 
-std::string number(float value) {
-  char buffer[32];
-  std::snprintf(buffer, sizeof buffer, "%.9g", static_cast<double>(value));
-  return buffer;
-}
-
 // What is wrong with one row of the table, or an empty string.
 std::string fault(const Row& row, const Row& first, TableUse use, int bits) {
   const float top = static_cast<float>((1 << bits) - 1);
   if (!std::isfinite(row.lower) || !std::isfinite(row.upper)) return "its bounds are not finite";
   if (!std::isfinite(row.scale) || row.scale <= 0 || !std::isfinite(1.0f / row.scale)) {
-    return "scale is " + number(row.scale) + ", expected a positive number with a finite inverse";
+    return "scale is " + text(row.scale) + ", expected a positive number with a finite inverse";
   }
-  if (!(row.outer > 0) || !std::isfinite(row.outer)) return "outer is " + number(row.outer) + ", expected a positive number";
+  if (!(row.outer > 0) || !std::isfinite(row.outer)) return "outer is " + text(row.outer) + ", expected a positive number";
   if (use == TableUse::kProbabilities) {
-    if (row.zero_point != 0) return "zero_point is " + number(row.zero_point) + ", expected 0 for probabilities";
+    if (row.zero_point != 0) return "zero_point is " + text(row.zero_point) + ", expected 0 for probabilities";
     return "";
   }
   if (row.zero_point != std::rint(row.zero_point) || row.zero_point < 0 || row.zero_point > top) {
-    return "zero_point is " + number(row.zero_point) + ", expected an integer from 0 to " + number(top);
+    return "zero_point is " + text(row.zero_point) + ", expected an integer from 0 to " + text(top);
   }
   float reach = std::max(row.zero_point, top - row.zero_point);
   switch (use) {
     case TableUse::kRows:
     case TableUse::kSignedBytes:
-      if (row.multiplier != 1) return "multiplier is " + number(row.multiplier) + ", expected 1 for this axis";
-      if (!close(row.outer, row.scale)) return "outer is " + number(row.outer) + ", expected the scale " + number(row.scale);
+      if (row.multiplier != 1) return "multiplier is " + text(row.multiplier) + ", expected 1 for this axis";
+      if (!close(row.outer, row.scale)) return "outer is " + text(row.outer) + ", expected the scale " + text(row.scale);
       break;
     case TableUse::kMultiples:
       if (row.multiplier != std::rint(row.multiplier) || row.multiplier < 1) {
-        return "multiplier is " + number(row.multiplier) + ", expected a positive integer (or segments=1)";
+        return "multiplier is " + text(row.multiplier) + ", expected a positive integer (or segments=1)";
       }
-      if (row.outer != first.outer) return "outer is " + number(row.outer) + ", expected one outer scale for all groups, " + number(first.outer);
-      if (!close(row.scale, row.outer * row.multiplier)) return "scale is " + number(row.scale) + ", expected outer * multiplier";
+      if (row.outer != first.outer) return "outer is " + text(row.outer) + ", expected one outer scale for all groups, " + text(first.outer);
+      if (!close(row.scale, row.outer * row.multiplier)) return "scale is " + text(row.scale) + ", expected outer * multiplier";
       reach *= row.multiplier;
       break;
     case TableUse::kSegments:
-      if (row.outer != 1) return "outer is " + number(row.outer) + ", expected 1 with segments=1";
-      if (row.multiplier != row.scale) return "multiplier is " + number(row.multiplier) + ", expected the scale " + number(row.scale);
+      if (row.outer != 1) return "outer is " + text(row.outer) + ", expected 1 with segments=1";
+      if (row.multiplier != row.scale) return "multiplier is " + text(row.multiplier) + ", expected the scale " + text(row.scale);
       break;
     case TableUse::kProbabilities:
       break;
@@ -64,7 +57,7 @@ std::string fault(const Row& row, const Row& first, TableUse use, int bits) {
   // Code 0 of a symmetric 8-bit quantizer of attention is the one operand that saturates, from -128 to -127.
   const bool symmetric_byte = use == TableUse::kSignedBytes && bits == 8 && row.zero_point == 128;
   const bool limited = use == TableUse::kMultiples || use == TableUse::kSignedBytes;
-  if (limited && reach > kOperandLimit && !symmetric_byte) return "operands reach " + number(reach) + ", more than 127";
+  if (limited && reach > kOperandLimit && !symmetric_byte) return "operands reach " + text(reach) + ", more than 127";
   return "";
 }
 

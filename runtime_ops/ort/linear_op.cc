@@ -1,5 +1,7 @@
-// GroupLinear, GroupLinearGelu, GroupLinearAdd, LayerNormGroupLinear, LayerNormGroupLinearGelu.
+// GroupLinear, GroupLinearGelu, GroupLinearAdd, LayerNormGroupLinear, LayerNormGroupLinearGelu, and the same of
+// BlockLinear, whose input is quantized in blocks of each token.
 #include "cpu/kernels.h"
+#include "ort/block_attributes.h"
 #include "ort/custom_op.h"
 #include "ort/group_table.h"
 
@@ -7,15 +9,17 @@ namespace qcompiler {
 namespace ort {
 namespace {
 
-enum Part : unsigned { kNorm = 1, kGelu = 2, kResidual = 4 };
+enum Part : unsigned { kNorm = 1, kGelu = 2, kResidual = 4, kBlocks = 8 };
 
-// Positions of the inputs; gamma and beta, where they are, stand between X and W.
+// Positions of the inputs; gamma and beta, where they are, stand between X and W. Blocks have no table of groups.
 struct Inputs {
-  explicit Inputs(unsigned parts) : weight(parts & kNorm ? 3 : 1) {}
+  explicit Inputs(unsigned parts) : weight(parts & kNorm ? 3 : 1), bias(weight + (parts & kBlocks ? 3 : 4)) {}
 
   std::size_t x = 0, gamma = 1, beta = 2;
   std::size_t weight;
-  std::size_t w_scale = weight + 1, groups = weight + 2, bias = weight + 3, residual = weight + 4;
+  std::size_t w_scale = weight + 1, w_blocks = weight + 2, groups = weight + 3;
+  std::size_t bias;
+  std::size_t residual = bias + 1;
 };
 
 cpu::Grouping grouping(const KernelInfo& info) {
@@ -59,16 +63,14 @@ class LinearKernel final : public Kernel {
     spec.outputs = outputs_;
     spec.weight = weight.data;
     spec.weight_type = weight.type == kInt4 ? cpu::WeightType::kInt4 : cpu::WeightType::kInt8;
+    take_weight_blocks(info, spec);
     spec.w_scale = info.vector(inputs_.w_scale, "w_scale", outputs_).floats();
     spec.bias = info.vector(inputs_.bias, "bias", outputs_).floats();
-    spec.bits = bits_attribute(info);
-    spec.grouping = grouping(info);
-    const std::int64_t normalize = info.integer("normalize", 0);
-    if (normalize != 0 && normalize != 1) {
-      throw Error("attribute 'normalize' is " + std::to_string(normalize) + ", expected 0 or 1");
+    if (parts & kBlocks) {
+      take_blocks(info, spec);
+    } else {
+      take_groups(info, spec);
     }
-    spec.normalize = normalize == 1;
-    spec.groups = group_table(info, inputs_.groups, "groups", table_use(spec.grouping), spec.bits);
     if (parts & kGelu) spec.gelu = gelu(info);
     if (parts & kNorm) {
       spec.gamma = info.vector(inputs_.gamma, "gamma", channels_).floats();
@@ -108,6 +110,48 @@ class LinearKernel final : public Kernel {
   }
 
  private:
+  void take_groups(const KernelInfo& info, cpu::LinearSpec& spec) const {
+    spec.bits = bits_attribute(info);
+    spec.grouping = grouping(info);
+    const std::int64_t normalize = info.integer("normalize", 0);
+    if (normalize != 0 && normalize != 1) {
+      throw Error("attribute 'normalize' is " + std::to_string(normalize) + ", expected 0 or 1");
+    }
+    spec.normalize = normalize == 1;
+    spec.groups = group_table(info, inputs_.groups, "groups", table_use(spec.grouping), spec.bits);
+  }
+
+  void take_blocks(const KernelInfo& info, cpu::LinearSpec& spec) const {
+    spec.grouping = cpu::Grouping::kBlocks;
+    const cpu::BlockSpec blocks = block_attributes(info, "bits");
+    spec.bits = blocks.bits;
+    spec.block = blocks.block;
+    spec.clip = blocks.clip;
+    spec.slack = blocks.slack;
+    if (spec.block < 1 || channels_ % spec.block != 0) {
+      throw Error("attribute 'block' is " + std::to_string(spec.block) + ", expected a divisor of the " +
+                  std::to_string(channels_) + " channels");
+    }
+    spec.rotate = info.integer("rotate");
+    const bool is_power = spec.rotate >= 1 && spec.rotate <= 128 && (spec.rotate & (spec.rotate - 1)) == 0;
+    if (!is_power || channels_ % spec.rotate != 0) {
+      throw Error("attribute 'rotate' is " + std::to_string(spec.rotate) +
+                  ", expected a power of two up to 128 that divides the " + std::to_string(channels_) + " channels");
+    }
+  }
+
+  void take_weight_blocks(const KernelInfo& info, cpu::LinearSpec& spec) const {
+    const Tensor blocks = info.constant(inputs_.w_blocks, "w_blocks");
+    const bool fits = blocks.shape.size() == 2 && blocks.shape[0] > 0 && channels_ % blocks.shape[0] == 0 &&
+                      blocks.shape[1] == outputs_;
+    if (!fits) {
+      throw Error("input 'w_blocks' has shape " + text(blocks.shape) + ", expected [blocks, " + std::to_string(outputs_) +
+                  "] with a number of blocks that divides the " + std::to_string(channels_) + " channels");
+    }
+    spec.w_blocks = static_cast<const std::uint8_t*>(blocks.data);
+    spec.weight_blocks = blocks.shape[0];
+  }
+
   Inputs inputs_;
   bool residual_;
   std::int64_t channels_ = 0, outputs_ = 0;
@@ -133,6 +177,7 @@ Definition linear(const char* name, unsigned parts, ONNXTensorElementDataType we
   definition.name = name;
   definition.inputs.assign(count, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
   definition.inputs[inputs.weight] = weight_type;
+  definition.inputs[inputs.w_blocks] = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
   definition.create = create;
   definition.infer = infer;
   definition.parts = parts;
@@ -151,6 +196,11 @@ std::vector<Definition> linear_operators() {
     all.push_back(linear("GroupLinearAdd", kResidual, type));
     all.push_back(linear("LayerNormGroupLinear", kNorm, type));
     all.push_back(linear("LayerNormGroupLinearGelu", kNorm | kGelu, type));
+    all.push_back(linear("BlockLinear", kBlocks, type));
+    all.push_back(linear("BlockLinearGelu", kBlocks | kGelu, type));
+    all.push_back(linear("BlockLinearAdd", kBlocks | kResidual, type));
+    all.push_back(linear("LayerNormBlockLinear", kBlocks | kNorm, type));
+    all.push_back(linear("LayerNormBlockLinearGelu", kBlocks | kNorm | kGelu, type));
   }
   return all;
 }

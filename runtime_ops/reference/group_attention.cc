@@ -38,6 +38,19 @@ Quantized quantize_matrix(const float* x, std::int64_t ld, std::int64_t rows, st
   return result;
 }
 
+// Rows in blocks, with a scale each or one scale for all of them.
+Quantized quantize_in_blocks(const float* x, std::int64_t ld, std::int64_t rows, std::int64_t cols,
+                             const cpu::BlockSpec& blocks, bool shared) {
+  Quantized result;
+  result.operand.resize(static_cast<std::size_t>(rows * cols));
+  for (std::int64_t n = 0; n < rows; ++n) {
+    const float scale = shared ? block_scale(blocks, x, ld, rows, cols) : block_scale(blocks, x + n * ld, 0, 1, cols);
+    quantize_blocks(blocks, x + n * ld, cols, scale, result.operand.data() + n * cols);
+    result.outer.push_back(scale);
+  }
+  return result;
+}
+
 void softmax(std::vector<float>* row) {
   const float peak = *std::max_element(row->begin(), row->end());
   double sum = 0.0;
@@ -61,9 +74,17 @@ float quantize_probabilities(const cpu::AttentionSpec& spec, const std::vector<f
 void attend_head(const cpu::AttentionSpec& spec, const cpu::AttentionCall& call, std::int64_t b, std::int64_t h) {
   const std::int64_t tokens = call.tokens, dim = call.head_dim, width = spec.num_heads * dim;
   const float* x = call.qkv + b * tokens * 3 * width + h * dim;
-  const Quantized q = quantize_matrix(x, 3 * width, tokens, dim, false, spec.q, spec.bits);
-  const Quantized k = quantize_matrix(x + width, 3 * width, tokens, dim, false, spec.k, spec.bits);
-  const Quantized v = quantize_matrix(x + 2 * width, 3 * width, tokens, dim, true, spec.v, spec.bits);
+  Quantized q, k, v;
+  if (spec.in_blocks) {
+    q = quantize_in_blocks(x, 3 * width, tokens, dim, spec.qk_blocks, false);
+    k = quantize_in_blocks(x + width, 3 * width, tokens, dim, spec.qk_blocks, false);
+    v = quantize_in_blocks(x + 2 * width, 3 * width, tokens, dim, spec.v_blocks, true);
+    v.outer.assign(static_cast<std::size_t>(dim), v.outer[0]);  // of every token the same, so of every channel
+  } else {
+    q = quantize_matrix(x, 3 * width, tokens, dim, false, spec.q, spec.bits);
+    k = quantize_matrix(x + width, 3 * width, tokens, dim, false, spec.k, spec.bits);
+    v = quantize_matrix(x + 2 * width, 3 * width, tokens, dim, true, spec.v, spec.bits);
+  }
   std::vector<float> p(static_cast<std::size_t>(tokens));
   std::vector<std::int32_t> level(p.size());
   for (std::int64_t n = 0; n < tokens; ++n) {

@@ -37,7 +37,7 @@ float scaled_sum(const cpu::LinearSpec& spec, const std::vector<std::int32_t>& o
   if (spec.grouping != Grouping::kSegments) {
     std::int32_t acc = 0;
     for (std::int64_t c = 0; c < spec.channels; ++c) {
-      acc += operand[static_cast<std::size_t>(c)] * weight_at(spec, c * spec.outputs + column);
+      acc += operand[static_cast<std::size_t>(c)] * weight_operand(spec, c, column);
     }
     return static_cast<float>(acc) * outer;
   }
@@ -46,14 +46,34 @@ float scaled_sum(const cpu::LinearSpec& spec, const std::vector<std::int32_t>& o
     std::int32_t acc = 0;
     for (std::int64_t c = 0; c < spec.channels; ++c) {
       if (channel_group[static_cast<std::size_t>(c)] != g) continue;
-      acc += operand[static_cast<std::size_t>(c)] * weight_at(spec, c * spec.outputs + column);
+      acc += operand[static_cast<std::size_t>(c)] * weight_operand(spec, c, column);
     }
     sum += static_cast<float>(acc) * group_at(spec.groups, g).scale;
   }
   return sum * outer;
 }
 
-}  // namespace
+// Operands of row `n` of the instance x [rows, C]; returns the outer scale. `index` is left with the group of every
+// item, where items have groups.
+float quantize_row(const cpu::LinearSpec& spec, const float* x, std::int64_t rows, std::int64_t n,
+                   std::vector<int>* index, std::int32_t* operand) {
+  if (spec.grouping == Grouping::kBlocks) {
+    const float* const row = x + n * spec.channels;
+    const float scale = block_scale(spec.blocks(), row, 0, 1, spec.channels);
+    quantize_blocks(spec.blocks(), row, spec.channels, scale, operand);
+    return scale;
+  }
+  const float top = static_cast<float>((1 << spec.bits) - 1);
+  const std::vector<Group> groups = item_groups(spec, x, rows, index);
+  for (std::int64_t c = 0; c < spec.channels; ++c) {
+    const Group& group = groups[static_cast<std::size_t>(spec.grouping == Grouping::kRows ? n : c)];
+    const float code = quantize(x[n * spec.channels + c], group, top);
+    operand[c] = spec.grouping == Grouping::kChannels ? multiplied_operand(code, group)
+                                                      : static_cast<std::int32_t>(code - group.zero_point);
+  }
+  // The outer scale of channels is the same in every group.
+  return groups[static_cast<std::size_t>(spec.grouping == Grouping::kRows ? n : 0)].outer;
+}
 
 std::int32_t weight_at(const cpu::LinearSpec& spec, std::int64_t index) {
   if (spec.weight_type == cpu::WeightType::kInt8) return static_cast<const std::int8_t*>(spec.weight)[index];
@@ -61,25 +81,24 @@ std::int32_t weight_at(const cpu::LinearSpec& spec, std::int64_t index) {
   return nibble < 8 ? nibble : nibble - 16;
 }
 
+}  // namespace
+
+std::int32_t weight_operand(const cpu::LinearSpec& spec, std::int64_t channel, std::int64_t output) {
+  const std::int32_t weight = weight_at(spec, channel * spec.outputs + output);
+  if (spec.w_blocks == nullptr) return weight;
+  const std::int64_t block = channel / (spec.channels / spec.weight_blocks);
+  const int byte = spec.w_blocks[block * spec.outputs + output];
+  return std::min(std::max(byte / 16 * (weight - (byte % 16 - 8)), -127), 127);
+}
+
 void group_linear_prepared(const cpu::LinearSpec& spec, const float* x, const float* norm,
                            const cpu::LinearCall& call) {
   const std::int64_t channels = spec.channels, outputs = spec.outputs;
-  const float top = static_cast<float>((1 << spec.bits) - 1);
   std::vector<std::int32_t> operand(static_cast<std::size_t>(channels));
   for (std::int64_t row = 0; row < call.batch * call.rows; ++row, x += channels) {
     const std::int64_t n = row % call.rows;
     std::vector<int> index;
-    const std::vector<Group> groups = item_groups(spec, x - n * channels, call.rows, &index);
-    for (std::int64_t c = 0; c < channels; ++c) {
-      const Group& group = groups[static_cast<std::size_t>(spec.grouping == Grouping::kRows ? n : c)];
-      const float code = quantize(x[c], group, top);
-      operand[static_cast<std::size_t>(c)] = spec.grouping == Grouping::kChannels
-                                                 ? multiplied_operand(code, group)
-                                                 : static_cast<std::int32_t>(code - group.zero_point);
-    }
-    // The outer scale of channels is the same in every group.
-    const Group& outer_group = groups[static_cast<std::size_t>(spec.grouping == Grouping::kRows ? n : 0)];
-    const float outer = outer_group.outer * norm[row];
+    const float outer = quantize_row(spec, x - n * channels, call.rows, n, &index, operand.data()) * norm[row];
     for (std::int64_t d = 0; d < outputs; ++d) {
       const float y = scaled_sum(spec, operand, d, index, outer) * spec.w_scale[d];
       const float activated = gelu(y + (spec.bias != nullptr ? spec.bias[d] : 0.0f), spec.gelu);
@@ -96,6 +115,7 @@ void group_linear(const cpu::LinearSpec& spec, const cpu::LinearCall& call) {
   for (std::int64_t n = 0; n < rows; ++n) {
     float* row = x.data() + n * channels;
     if (spec.gamma != nullptr) layer_norm(call.x + n * channels, channels, spec.gamma, spec.beta, spec.epsilon, row);
+    rotate_row(row, channels, spec.rotate);
     if (spec.normalize) norm[static_cast<std::size_t>(n)] = row_norm(row, channels);
   }
   group_linear_prepared(spec, x.data(), norm.data(), call);

@@ -28,6 +28,7 @@ using namespace qcompiler::cpu;
 namespace {
 
 constexpr int kTokens = 197;
+constexpr int kBlock = 32;  // channels of one block
 
 double thread_time() {
   timespec now;
@@ -121,7 +122,8 @@ struct Shape {
   int c, d;
 };
 
-void bench_linear(const Path& path, const Shape& shape, Grouping grouping, int bits, bool int4, Gelu gelu, bool norm) {
+void bench_linear(const Path& path, const Shape& shape, Grouping grouping, int bits, bool int4, Gelu gelu, bool norm,
+                  int weight_block = 0) {
   const std::size_t c = static_cast<std::size_t>(shape.c), d = static_cast<std::size_t>(shape.d);
   std::vector<std::int8_t> weight(c * d);
   for (std::size_t i = 0; i < weight.size(); ++i) {
@@ -140,6 +142,17 @@ void bench_linear(const Path& path, const Shape& shape, Grouping grouping, int b
   spec.groups = {groups.data(), 8};
   spec.bits = bits;
   spec.grouping = grouping;
+  spec.block = kBlock;
+  spec.slack = 0.25f;
+  // Multipliers 1 to 15: operands up to 127, as the format below has it.
+  std::vector<std::uint8_t> w_blocks;
+  if (weight_block > 0) {
+    spec.weight_blocks = shape.c / weight_block;
+    for (std::int64_t i = 0; i < spec.weight_blocks * shape.d; ++i) {
+      w_blocks.push_back(static_cast<std::uint8_t>((i % 15 + 1) << 4 | i % 16));
+    }
+    spec.w_blocks = w_blocks.data();
+  }
   spec.gelu = gelu;
   spec.gamma = norm ? ones.data() : nullptr;
   Linear* linear = nullptr;
@@ -155,8 +168,8 @@ void bench_linear(const Path& path, const Shape& shape, Grouping grouping, int b
   const double total = best_time([&] { linear_run(linear, call, scratch, Parallel()); });
 
   // The product alone, with the format that the operator has.
-  const PanelFormat format =
-      choose_format(path, (1 << bits) - 1 + (grouping == Grouping::kChannels ? 100 : 0), int4 ? 8 : 128);
+  const int max_a = grouping == Grouping::kBlocks ? 254 : (1 << bits) - 1 + (grouping == Grouping::kChannels ? 100 : 0);
+  const PanelFormat format = choose_format(path, max_a, weight_block > 0 ? 127 : (int4 ? 8 : 128));
   const std::ptrdiff_t lda = left_stride(shape.c);
   std::vector<std::uint8_t> a(static_cast<std::size_t>(lda * 224), 7);
   std::vector<char> packed(static_cast<std::size_t>(format.bytes(shape.c, shape.d)));
@@ -192,18 +205,20 @@ void bench_linear(const Path& path, const Shape& shape, Grouping grouping, int b
   });
   const double gops = 2e-3 * kTokens * static_cast<double>(c * d);
   const double plain = float_time(shape.c, shape.d);
-  const char* const names[] = {"rows", "channels", "segments"};
+  const char* const names[] = {"rows", "channels", "segments", "blocks"};
   std::printf(
-      "%-12s %4d -> %4d %-8s a%d w%d %-5s%-3s %8.0f us %6.0f GOPS %5.2f x float (%3.0f GFLOPS) | product %3.0f %% "
+      "%-12s %4d -> %4d %-8s a%d w%d%-2s %-5s%-3s %8.0f us %6.0f GOPS %5.2f x float (%3.0f GFLOPS) | product %3.0f %% "
       "(%4.0f GOPS) epilogue %3.0f %% rest %3.0f %%\n",
       shape.name, shape.c, shape.d, names[static_cast<int>(grouping)], bits, int4 ? 4 : 8,
+      weight_block > 0 ? "b" : "",
       gelu == Gelu::kNone ? "" : "gelu", norm ? "ln" : "", total, gops / total, plain / total, gops / plain,
       100 * product / total, gops / product, 100 * epilogue / total, 100 * (total - product - epilogue) / total);
   std::free(scratch);
   linear_destroy(linear);
 }
 
-void bench_attention(const Path& path, const char* name, int batch, int tokens, int heads, int dim, int bits) {
+void bench_attention(const Path& path, const char* name, int batch, int tokens, int heads, int dim, int bits,
+                     int channels = 0) {
   const int levels = bits == 8 ? 256 : 128;
   const auto groups = group_table(8, bits, Grouping::kRows);
   std::vector<std::uint8_t> table(static_cast<std::size_t>(levels));
@@ -217,6 +232,8 @@ void bench_attention(const Path& path, const char* name, int batch, int tokens, 
   spec.scale = 0.125f;
   spec.bits = bits;
   spec.q = spec.k = spec.v = {groups.data(), 8};
+  spec.in_blocks = channels > 0;
+  spec.qk_blocks = spec.v_blocks = {bits, channels, 1.0f, 0.25f};
   spec.p = {p.data(), 4};
   spec.levels = table.data();
   spec.num_levels = levels;
@@ -260,8 +277,10 @@ void bench_attention(const Path& path, const char* name, int batch, int tokens, 
       });
   const double gops = 4e-3 * static_cast<double>(batch) * heads * tokens * tokens * dim;
   std::printf(
-      "attention %-10s %2d x %3d tokens, %2d heads x %d, a%d %8.0f us %6.0f GOPS | softmax %3.0f %% levels %3.0f %%\n",
-      name, batch, tokens, heads, dim, bits, total, gops / total, 100 * softmax / total, 100 * quantize / total);
+      "attention %-10s %2d x %3d tokens, %2d heads x %d, %-6s a%d %8.0f us %6.0f GOPS | softmax %3.0f %% levels %3.0f "
+      "%%\n",
+      name, batch, tokens, heads, dim, channels > 0 ? "blocks" : "groups", bits, total, gops / total,
+      100 * softmax / total, 100 * quantize / total);
   std::free(scratch);
   attention_destroy(attention);
 }
@@ -294,10 +313,22 @@ int main(int argc, char** argv) {
         bench_linear(*path, {"ViT-B proj", 768, 768}, grouping, bits, int4, Gelu::kNone, false);
     }
   }
+  for (const int bits : {4, 6}) {
+    for (const int weight_block : {0, kBlock}) {
+      bench_linear(*path, {"ViT-B proj", 768, 768}, Grouping::kBlocks, bits, true, Gelu::kNone, false, weight_block);
+    }
+  }
+  bench_linear(*path, {"DeiT-T qkv", 192, 576}, Grouping::kBlocks, 4, true, Gelu::kNone, true);
+  bench_linear(*path, {"DeiT-T fc1", 192, 768}, Grouping::kBlocks, 4, true, Gelu::kErf, true);
+  bench_linear(*path, {"DeiT-T fc2", 768, 192}, Grouping::kBlocks, 4, true, Gelu::kNone, false);
+  bench_linear(*path, {"ViT-B fc2", 3072, 768}, Grouping::kBlocks, 4, true, Gelu::kNone, false);
   bench_attention(*path, "DeiT-T", 1, 197, 3, 64, 4);
   bench_attention(*path, "DeiT-S", 1, 197, 6, 64, 4);
   bench_attention(*path, "DeiT-S", 1, 197, 6, 64, 8);
   bench_attention(*path, "ViT-B", 1, 197, 12, 64, 6);
   bench_attention(*path, "Swin-T", 64, 49, 3, 32, 4);
+  bench_attention(*path, "DeiT-S", 1, 197, 6, 64, 4, 64);
+  bench_attention(*path, "DeiT-S", 1, 197, 6, 64, 4, 32);
+  bench_attention(*path, "Swin-T", 64, 49, 3, 32, 4, 32);
   return 0;
 }

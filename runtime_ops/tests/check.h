@@ -73,7 +73,9 @@ void test_dispatch();
 void test_pack();
 void test_product(const char* path, bool quick);
 void test_stages(const char* path);
+void test_blocks(const char* path, bool quick);
 void test_row_norm(const char* path, bool quick);
+void test_rotate(const char* path, bool quick);
 void test_linear(const char* path, bool quick);
 void test_attention(const char* path, bool quick);
 

@@ -14,6 +14,8 @@ namespace {
 
 struct Case {
   int batch, tokens, heads, dim, bits, levels, bias_batch, bias_heads;
+  int block = 0;   // channels of one block; 0: tables of groups
+  int v_bits = 0;  // in blocks, where it differs
 };
 
 struct Operator {
@@ -59,6 +61,11 @@ void make_operator(const Case& c, Operator* op) {
   spec.p = {op->p.data(), 4};
   spec.levels = op->levels.data();
   spec.num_levels = c.levels;
+  if (c.block == 0) return;
+  spec.in_blocks = true;
+  spec.q = spec.k = spec.v = GroupTable();
+  spec.qk_blocks = spec.v_blocks = {c.bits, c.block, c.bits % 2 == 0 ? 1.0f : 0.85f, 0.25f};
+  spec.v_blocks.bits = c.v_bits > 0 ? c.v_bits : c.bits;
 }
 
 // The operands of one matrix of one head, and the group of every item.
@@ -84,14 +91,33 @@ std::vector<std::int32_t> operands(const float* x, std::int64_t ld, int rows, in
   return out;
 }
 
+// The same in blocks.
+std::vector<std::int32_t> block_operands(const float* x, std::int64_t ld, int rows, int cols, const BlockSpec& blocks,
+                                         bool shared, std::vector<float>* outer) {
+  std::vector<std::int32_t> out(static_cast<std::size_t>(rows * cols));
+  for (int m = 0; m < rows; ++m) {
+    outer->push_back(shared ? reference::block_scale(blocks, x, ld, rows, cols)
+                            : reference::block_scale(blocks, x + m * ld, 0, 1, cols));
+    reference::quantize_blocks(blocks, x + m * ld, cols, outer->back(), out.data() + m * cols);
+  }
+  if (shared) outer->assign(static_cast<std::size_t>(cols), outer->front());
+  return out;
+}
+
 void naive_head(const AttentionSpec& spec, const AttentionCall& call, const Stages& stages, int b, int h, float* y) {
   const int tokens = static_cast<int>(call.tokens), dim = static_cast<int>(call.head_dim);
   const std::int64_t width = spec.num_heads * dim;
   const float* x = call.qkv + b * tokens * 3 * width + h * dim;
   std::vector<float> q_outer, k_outer, v_outer;
-  const auto q = operands(x, 3 * width, tokens, dim, false, spec.q, spec.bits, &q_outer);
-  const auto k = operands(x + width, 3 * width, tokens, dim, false, spec.k, spec.bits, &k_outer);
-  const auto v = operands(x + 2 * width, 3 * width, tokens, dim, true, spec.v, spec.bits, &v_outer);
+  const auto row_operands = [&](const float* rows, const GroupTable& groups, std::vector<float>* outer) {
+    return spec.in_blocks ? block_operands(rows, 3 * width, tokens, dim, spec.qk_blocks, false, outer)
+                          : operands(rows, 3 * width, tokens, dim, false, groups, spec.bits, outer);
+  };
+  const auto q = row_operands(x, spec.q, &q_outer);
+  const auto k = row_operands(x + width, spec.k, &k_outer);
+  const auto v = spec.in_blocks
+                     ? block_operands(x + 2 * width, 3 * width, tokens, dim, spec.v_blocks, true, &v_outer)
+                     : operands(x + 2 * width, 3 * width, tokens, dim, true, spec.v, spec.bits, &v_outer);
   const std::size_t ld = static_cast<std::size_t>((tokens + 15) / 16 * 16);
   std::vector<float> p(ld, 0.0f);
   for (int n = 0; n < tokens; ++n) {
@@ -173,10 +199,10 @@ void check_case(const char* name, const Case& c) {
       // One level more or less of one probability.
       far += std::fabs(y[i] - want[i]) <= 0.05f ? 0 : 1;
     }
-    CHECK(wrong == 0, "%s: [%d, %d, %d x %d], %d bits, %d levels, %d threads: %d wrong", name, c.batch, c.tokens,
-          c.heads, c.dim, c.bits, c.levels, thread_count, wrong);
-    CHECK(far == 0, "%s: [%d, %d, %d x %d], %d bits, %d levels: %d far from the definition", name, c.batch, c.tokens,
-          c.heads, c.dim, c.bits, c.levels, far);
+    CHECK(wrong == 0, "%s: [%d, %d, %d x %d], %d bits, blocks of %d, %d levels, %d threads: %d wrong", name, c.batch,
+          c.tokens, c.heads, c.dim, c.bits, c.block, c.levels, thread_count, wrong);
+    CHECK(far == 0, "%s: [%d, %d, %d x %d], %d bits, blocks of %d, %d levels: %d far from the definition", name,
+          c.batch, c.tokens, c.heads, c.dim, c.bits, c.block, c.levels, far);
   }
   attention_destroy(attention);
 }
@@ -207,6 +233,71 @@ void test_refusals(const char* name) {
   attention_destroy(attention);
 }
 
+// Every operand at its extreme: a product that saturated or wrapped would show.
+void test_extremes(const char* name, int tokens, int dim) {
+  Operator op;
+  // 2 bits: multipliers up to 63, and 63 * (3 - 0) saturates at 127; all tokens alike, so that p = 1 / tokens.
+  make_operator({1, tokens, 1, dim, 2, 2, 0, 0, dim}, &op);
+  op.levels = {0, 255};
+  op.p = {0.0f, 1.0f, 0.5f / static_cast<float>(tokens), 0.0f, 1.0f, 1.0f};
+  op.spec.levels = op.levels.data();
+  op.spec.p = {op.p.data(), 1};
+  op.spec.scale = 1e-6f;
+  const std::size_t width = static_cast<std::size_t>(dim), count = static_cast<std::size_t>(tokens);
+  for (const float value : {126.0f, -126.0f}) {
+    // The reach is 126, so that the scale is 1; -24 makes the zero point 0 and the multiplier 50.
+    std::vector<float> qkv(count * 3 * width, value), y(count * width);
+    for (std::size_t i = 0; i < qkv.size(); i += width) qkv[i] = value > 0 ? -24.0f : 24.0f;
+    Attention* attention = nullptr;
+    CHECK(attention_create(op.spec, &attention) == nullptr, "%s", name);
+    if (attention == nullptr) return;
+    AttentionCall call;
+    call.qkv = qkv.data();
+    call.y = y.data();
+    call.tokens = tokens;
+    call.head_dim = dim;
+    const Aligned scratch(attention_scratch_bytes(attention, 1, tokens, dim, 1));
+    CHECK(attention_run(attention, call, scratch.get(), threads(1)) == nullptr, "%s", name);
+    bool right = true;
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      const float operand = i % width == 0 ? 0.0f : value > 0 ? 127.0f : -127.0f;
+      right = right && y[i] == 255.0f * static_cast<float>(tokens) * operand;
+    }
+    CHECK(right, "%s: %d tokens of %g: %g", name, tokens, static_cast<double>(value), static_cast<double>(y[1]));
+    attention_destroy(attention);
+  }
+}
+
+void test_block_refusals(const char* name) {
+  Operator op;
+  make_operator({1, 4, 2, 8, 4, 16, 0, 0, 4}, &op);
+  const auto accepts = [](const AttentionSpec& spec) {
+    Attention* attention = nullptr;
+    const Status status = attention_create(spec, &attention);
+    attention_destroy(attention);
+    return status == nullptr;
+  };
+  CHECK(accepts(op.spec), "%s", name);
+  for (BlockSpec AttentionSpec::*const side : {&AttentionSpec::qk_blocks, &AttentionSpec::v_blocks}) {
+    for (const BlockSpec& bad : {BlockSpec{1, 4, 1, 0.25f}, BlockSpec{8, 4, 1, 0.25f}, BlockSpec{4, 0, 1, 0.25f},
+                                 BlockSpec{4, 4, 0, 0.25f}, BlockSpec{4, 4, 1, 0.75f}}) {
+      AttentionSpec spec = op.spec;
+      spec.*side = bad;
+      CHECK(!accepts(spec), "%s: %d bits, blocks of %d", name, bad.bits, static_cast<int>(bad.block));
+    }
+  }
+  Attention* attention = nullptr;
+  CHECK(attention_create(op.spec, &attention) == nullptr, "%s", name);
+  if (attention == nullptr) return;
+  std::vector<float> memory(3 * 2 * 6);
+  AttentionCall call;
+  call.qkv = call.y = memory.data();
+  call.tokens = 1;
+  call.head_dim = 6;
+  CHECK(attention_run(attention, call, memory.data(), Parallel()) != nullptr, "%s: blocks of 4, heads of 6", name);
+  attention_destroy(attention);
+}
+
 }  // namespace
 
 void test_attention(const char* name, bool quick) {
@@ -216,6 +307,12 @@ void test_attention(const char* name, bool quick) {
   check_case(name, {2, 33, 1, 33, 6, 128, 1, 1});
   check_case(name, {4, 5, 1, 4, 4, 16, 2, 1});  // row b uses bias[b % 2], not bias[b / 2]
   check_case(name, {1, 70, 1, 16, 8, 100, 0, 0});
+  check_case(name, {1, 1, 1, 1, 4, 16, 0, 0, 1});
+  check_case(name, {1, 20, 2, 32, 4, 16, 0, 0, 32});
+  check_case(name, {2, 17, 2, 20, 5, 128, 2, 2, 5, 3});
+  check_case(name, {2, 33, 1, 33, 6, 256, 1, 1, 11, 7});
+  check_case(name, {1, 40, 1, 32, 2, 4, 0, 0, 16, 4});
+  test_extremes(name, 70, 48);
   if (!quick) {
     check_case(name, {4, 49, 3, 32, 4, 128, 2, 3});
     check_case(name, {4, 49, 3, 32, 8, 256, 4, 1});
@@ -223,6 +320,12 @@ void test_attention(const char* name, bool quick) {
     check_case(name, {1, 197, 2, 64, 8, 256, 0, 0});
     check_case(name, {1, 197, 2, 64, 6, 64, 1, 2});
     check_case(name, {1, 1100, 1, 8, 3, 8, 0, 0});
+    check_case(name, {4, 49, 3, 32, 4, 128, 2, 3, 32});
+    check_case(name, {1, 197, 3, 64, 4, 128, 0, 0, 64, 6});
+    check_case(name, {1, 197, 2, 64, 7, 256, 1, 2, 32, 3});
+    check_case(name, {1, 1100, 1, 8, 3, 8, 0, 0, 4, 5});
+    test_extremes(name, 1100, 200);
   }
   test_refusals(name);
+  test_block_refusals(name);
 }

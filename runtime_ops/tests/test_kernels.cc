@@ -36,6 +36,8 @@ void run_path(const char* name, bool quick) {
     test_stages(name);
   }
   test_row_norm(name, quick);
+  test_rotate(name, quick);
+  test_blocks(name, quick);
   test_linear(name, quick);
   test_attention(name, quick);
   std::printf("path %s: %d checks\n", name, g_checks - before);

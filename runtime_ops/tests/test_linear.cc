@@ -19,7 +19,7 @@ struct Shape {
 
 struct Layer {
   LinearSpec spec;
-  std::vector<std::uint8_t> weight;
+  std::vector<std::uint8_t> weight, w_blocks;
   std::vector<float> w_scale, bias, gamma, beta, groups;
 };
 
@@ -39,6 +39,25 @@ void fill_groups(Grouping grouping, int count, int bits, Random* random, std::ve
     if (grouping == Grouping::kSegments) multiplier = scale;
     groups->insert(groups->end(), {lower, upper, scale, std::min(zero, top), multiplier, outer});
   }
+}
+
+// The divisor of `count` next below its half, or all of it.
+int block_of(int count) {
+  for (int block = count / 2; block > 1; --block) {
+    if (count % block == 0) return block;
+  }
+  return count;
+}
+
+void make_weight_blocks(Random* random, Layer* layer) {
+  LinearSpec& spec = layer->spec;
+  spec.weight_blocks = spec.channels / block_of(static_cast<int>(spec.channels));
+  // Small multipliers, so that not all operands saturate; 8-bit weights do with most of them.
+  for (std::int64_t i = 0; i < spec.weight_blocks * spec.outputs; ++i) {
+    layer->w_blocks.push_back(static_cast<std::uint8_t>(random->integer(1, 4) << 4 | random->integer(0, 15)));
+  }
+  if (!layer->w_blocks.empty()) layer->w_blocks[0] = 0xf0;  // 15 * (W + 8)
+  spec.w_blocks = layer->w_blocks.data();
 }
 
 void make_layer(const Shape& shape, Grouping grouping, int bits, bool int4, Gelu gelu, bool norm, Layer* layer) {
@@ -65,6 +84,9 @@ void make_layer(const Shape& shape, Grouping grouping, int bits, bool int4, Gelu
   spec.groups = {layer->groups.data(), 6};
   spec.bits = bits;
   spec.grouping = grouping;
+  spec.block = block_of(shape.channels);
+  spec.clip = 0.9f;
+  spec.slack = 0.25f;
   spec.gelu = gelu;
   if (norm) {
     spec.gamma = layer->gamma.data();
@@ -127,9 +149,11 @@ void run(const Linear* linear, const LinearCall& call, int thread_count) {
 }
 
 void check_layer(const char* name, const Shape& shape, Grouping grouping, int bits, bool int4, Gelu gelu, bool norm,
-                 bool row_norm, bool residual) {
+                 bool row_norm, bool residual, bool w_blocks) {
   Layer layer;
   make_layer(shape, grouping, bits, int4, gelu, norm, &layer);
+  Random bytes(11);
+  if (w_blocks) make_weight_blocks(&bytes, &layer);
   layer.spec.normalize = row_norm;
   const std::vector<float> x = make_input(shape);
   const std::size_t size = static_cast<std::size_t>(shape.batch * shape.rows * shape.outputs);
@@ -161,9 +185,9 @@ void check_layer(const char* name, const Shape& shape, Grouping grouping, int bi
       wrong += std::fabs(y[i] - want[i]) <= allowed ? 0 : 1;
     }
     CHECK(wrong == 0,
-          "%s: grouping %d, %d bits, int4 %d, gelu %d, norm %d, row norm %d, residual %d, [%d, %d, %d] x %d, %d "
+          "%s: grouping %d, %d bits, int4 %d, gelu %d, norm %d, row norm %d, residual %d, w_blocks %d, [%d, %d, %d] x %d, %d "
           "threads: %d wrong",
-          name, static_cast<int>(grouping), bits, int4, static_cast<int>(gelu), norm, row_norm, residual, shape.batch,
+          name, static_cast<int>(grouping), bits, int4, static_cast<int>(gelu), norm, row_norm, residual, w_blocks, shape.batch,
           shape.rows, shape.channels, shape.outputs, thread_count, wrong);
   }
   linear_destroy(linear);
@@ -244,25 +268,27 @@ void test_linear(const char* name, bool quick) {
                                           : std::vector<Shape>{{1, 1, 1, 1},    {1, 1, 5, 3},      {2, 7, 37, 19},
                                                                {3, 49, 64, 80}, {1, 197, 192, 48}, {2, 70, 130, 33}};
   for (const Shape& shape : shapes) {
-    for (const Grouping grouping : {Grouping::kRows, Grouping::kChannels, Grouping::kSegments}) {
-      for (const int bits : {4, 8}) {
+    for (const Grouping grouping : {Grouping::kRows, Grouping::kChannels, Grouping::kSegments, Grouping::kBlocks}) {
+      for (const int bits : {4, grouping == Grouping::kBlocks ? 7 : 8}) {
         for (const bool int4 : {true, false}) {
           for (const Gelu gelu : {Gelu::kNone, Gelu::kErf, Gelu::kTanh}) {
             if (slow && gelu != Gelu::kNone) continue;
-            check_layer(name, shape, grouping, bits, int4, gelu, false, gelu == Gelu::kTanh, false);
-            check_layer(name, shape, grouping, bits, int4, gelu, true, gelu == Gelu::kNone, gelu == Gelu::kErf);
+            check_layer(name, shape, grouping, bits, int4, gelu, false, gelu == Gelu::kTanh, false, false);
+            check_layer(name, shape, grouping, bits, int4, gelu, true, gelu == Gelu::kNone, gelu == Gelu::kErf, true);
             if (gelu != Gelu::kNone) continue;
-            check_layer(name, shape, grouping, bits, int4, gelu, false, false, true);
-            check_layer(name, shape, grouping, bits, int4, gelu, true, false, false);
-            check_layer(name, shape, grouping, bits, int4, gelu, false, true, true);
+            check_layer(name, shape, grouping, bits, int4, gelu, false, false, true, true);
+            check_layer(name, shape, grouping, bits, int4, gelu, true, false, false, false);
+            check_layer(name, shape, grouping, bits, int4, gelu, false, true, true, false);
           }
         }
       }
     }
   }
   // More rows than one pass over the weights takes.
-  if (!quick && !slow)
-    check_layer(name, {1, 500, 1100, 20}, Grouping::kChannels, 4, true, Gelu::kNone, true, true, false);
+  if (!quick && !slow) {
+    check_layer(name, {1, 500, 1100, 20}, Grouping::kChannels, 4, true, Gelu::kNone, true, true, false, false);
+    check_layer(name, {2, 250, 1100, 20}, Grouping::kBlocks, 4, true, Gelu::kNone, true, false, false, true);
+  }
   test_refusals(name);
   test_extremes(name, quick ? 260 : 4096);
 }

@@ -1,10 +1,7 @@
 """Every function body in plain ONNX Runtime, without the operator library, against the definition in NumPy."""
 
 import numpy as np
-import onnx
-import onnxruntime as ort
 import pytest
-from onnx.reference import ReferenceEvaluator
 
 from qcompiler.ir.functions import DOMAIN, OPERATORS, function, functions_for
 
@@ -13,6 +10,8 @@ from ..runtime_ops.nodes import (
     F32,
     MODES,
     attention_node,
+    block_attention_node,
+    block_node,
     linear_node,
     one_group,
     one_segment,
@@ -21,6 +20,7 @@ from ..runtime_ops.nodes import (
     random_weight,
     table,
 )
+from .bodies import BYTE, FLOAT, INDEX, check_with_shapes, evaluate, inner, model_of, run, run_node
 
 LINEARS = {
     "GroupLinear": {},
@@ -31,61 +31,6 @@ LINEARS = {
 }
 SHAPES = {2: (9, 24), 3: (2, 7, 24), 4: (2, 3, 5, 24)}
 CODEBOOK = np.unique(np.rint(127 * np.linspace(0, 1, 16) ** 2)).astype(np.uint8)
-
-
-def run(model, feeds, optimize=False):
-    """The outputs in an ordinary session: no custom operators, so that the bodies run."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    if not optimize:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"]).run(None, feeds)
-
-
-def run_node(node, feeds, **options):
-    return run(node.model(functions=functions_for([node.op])), feeds, **options)[0]
-
-
-def evaluate(node, feeds):
-    """The output in ONNX's own reference implementation, which reads the bodies as the standard says."""
-    return ReferenceEvaluator(model_of(node)).run(None, feeds)[0]
-
-
-def model_of(node):
-    return onnx.load_from_string(node.model(functions=functions_for([node.op])))
-
-
-def inner(op, outputs, attributes, **feeds):
-    """All outputs of an operator that is only used inside others, or in the readable form."""
-    types = {name: onnx.helper.np_dtype_to_tensor_dtype(value.dtype) for name, value in feeds.items()}
-    inputs = [onnx.helper.make_tensor_value_info(name, types[name], value.shape) for name, value in feeds.items()]
-    results = [onnx.helper.make_tensor_value_info(name, kind, None) for name, kind in outputs.items()]
-    node = onnx.helper.make_node(op, list(feeds), list(outputs), "inner", domain=DOMAIN, **attributes)
-    opsets = [onnx.helper.make_opsetid("", 21), onnx.helper.make_opsetid(DOMAIN, 1)]
-    model = onnx.helper.make_model(
-        onnx.helper.make_graph([node], "one", inputs, results),
-        opset_imports=opsets,
-        functions=functions_for([op]),
-        ir_version=10,
-    )
-    found = run(model.SerializeToString(), feeds)
-    check_with_shapes(model, found)
-    for ours, theirs in zip(found, ReferenceEvaluator(model).run(None, feeds), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-        assert ours.dtype == theirs.dtype
-    return found
-
-
-def check_with_shapes(model, results):
-    """The checker wants the rank of every output."""
-    for output, result in zip(model.graph.output, results, strict=True):
-        for _ in result.shape:
-            output.type.tensor_type.shape.dim.add()
-    onnx.checker.check_model(model, full_check=True)
-
-
-FLOAT, INDEX, BYTE = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.UINT8
 
 
 def problem(seed, mode, channels, outputs, *, bits=4, groups=3, int4=False, normalize=1):
@@ -358,22 +303,30 @@ def test_attention_adds_up_integers():
 # -- The collection
 
 
+def family_node(op):
+    """The smallest node of an operator of the two families of linear layers."""
+    norm = {"norm": (np.ones(4, F32), np.zeros(4, F32)), "epsilon": 1e-5} if "LayerNorm" in op else {}
+    gelu = {"gelu": True, "approximate": "none"} if "Gelu" in op else {}
+    parts = {**norm, **gelu, "residual": "Add" in op}
+    if "Block" in op:
+        return block_node(np.eye(4, dtype=np.int8), block=2, **parts)
+    return linear_node(np.eye(4, dtype=np.int8), one_group(), normalize=1, **parts)
+
+
+def block_attention(bias):
+    """The smallest node of attention in blocks."""
+    widths = {"qk_bits": 4, "v_bits": 5, "block": 3}
+    p_groups = probability_table(np.random.default_rng(0), 16, 2)
+    return block_attention_node(p_groups, np.arange(16, dtype=np.uint8), num_heads=2, scale=0.5, bias=bias, **widths)
+
+
 NODES = {
-    **{
-        op: linear_node(
-            np.eye(4, dtype=np.int8),
-            one_group(),
-            gelu="Gelu" in op,
-            residual="Add" in op,
-            norm=(np.ones(4, F32), np.zeros(4, F32)) if "LayerNorm" in op else None,
-            normalize=1,
-            **({"epsilon": 1e-5} if "LayerNorm" in op else {}),
-            **({"approximate": "none"} if "Gelu" in op else {}),
-        )
-        for op in LINEARS
-    },
+    **{op: family_node(op) for op in LINEARS},
+    **{op: family_node(op) for op in (name.replace("Group", "Block") for name in LINEARS)},
     "GroupAttention": attention_case(4, False)[0],
     "GroupAttentionBias": attention_case(4, False, (2, 1))[0],
+    "BlockAttention": block_attention(False),
+    "BlockAttentionBias": block_attention(np.zeros((2, 1, 9, 9), F32)),
 }
 
 

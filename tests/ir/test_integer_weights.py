@@ -3,7 +3,7 @@ import onnx
 import onnx_graphsurgeon as gs
 import pytest
 
-from qcompiler.ir.integer_weights import WIDEST_INT4, integer_constant, packed_int4
+from qcompiler.ir.integer_weights import WIDEST_INT4, integer_constant, integer_values, packed_int4
 from qcompiler.ir.printer import print_graph
 from qcompiler.ir.saving import to_model
 from qcompiler.ir.shapes import annotate
@@ -69,6 +69,17 @@ def test_codes_need_not_be_contiguous(bits):
     np.testing.assert_array_equal(
         onnx.numpy_helper.to_array(stored(graph_with(integer_constant("w", codes, bits)))).astype(np.int8), codes
     )
+
+
+@pytest.mark.parametrize("bits", [2, 4, 5, 8])
+def test_reading_the_codes_does_not_change_the_file(bits):
+    codes = codes_of(bits, (5, 3))
+    graph = graph_with(integer_constant("w", codes, bits))
+    before = stored(graph).SerializeToString()
+    values = integer_values(graph.nodes[0].inputs[0])
+    assert values.dtype == np.int8
+    np.testing.assert_array_equal(values, codes)
+    assert stored(graph).SerializeToString() == before
 
 
 def test_later_changes_of_the_codes_do_not_reach_a_packed_weight():

@@ -79,6 +79,25 @@ class Node:
         return result
 
 
+PLAIN = 0x18  # the byte of a block of weights that are used as they are: multiplier 1, zero point 0
+
+
+def plain_blocks(outputs: int) -> np.ndarray:
+    """One block of weights, multiplier 1 and zero point 0 for every output."""
+    return np.full((1, outputs), PLAIN, np.uint8)
+
+
+def random_blocks(rng: np.random.Generator, count: int, outputs: int) -> np.ndarray:
+    """Any multiplier and any zero point for every block and output; small multipliers are the most frequent ones."""
+    multiplier = np.minimum(rng.integers(1, 16, (count, outputs)), rng.integers(1, 16, (count, outputs)))
+    return (multiplier << 4 | rng.integers(0, 16, (count, outputs))).astype(np.uint8)
+
+
+def divisors(number: int) -> list[int]:
+    """All divisors, in order."""
+    return [candidate for candidate in range(1, number + 1) if number % candidate == 0]
+
+
 def linear_node(
     weight: np.ndarray,
     groups: np.ndarray,
@@ -86,31 +105,61 @@ def linear_node(
     bits: int = 8,
     axis: int = -2,
     segments: int = 0,
+    **rest: Any,
+) -> Node:
+    """A grouped linear operator; `rest` is that of :func:`_family_node`."""
+    attributes = {"bits": bits, "axis": axis, "segments": segments}
+    return _family_node("GroupLinear", weight, {"groups": groups}, attributes, **rest)
+
+
+def block_node(
+    weight: np.ndarray,
+    *,
+    bits: int = 7,
+    block: int,
+    clip: float = 1.0,
+    slack: float = 0.25,
+    rotate: int = 1,
+    **rest: Any,
+) -> Node:
+    """A linear operator with blocks in every token; `rest` is that of :func:`_family_node`."""
+    attributes = {"bits": bits, "block": block, "clip": clip, "slack": slack, "rotate": rotate}
+    return _family_node("BlockLinear", weight, {}, attributes, **rest)
+
+
+def _family_node(
+    family: str,
+    weight: np.ndarray,
+    tables: dict[str, np.ndarray],
+    attributes: dict[str, Any],
+    *,
     w_scale: np.ndarray | None = None,
+    w_blocks: np.ndarray | None = None,
     bias: np.ndarray | None = None,
     int4: bool = False,
     rank: int = 3,
     norm: tuple[np.ndarray, np.ndarray] | None = None,
     gelu: bool = False,
     residual: bool = False,
-    **attributes: Any,
+    **more: Any,
 ) -> Node:
-    """A linear operator; with default `w_scale` and `bias` and outer scales of 1 its outputs are the accumulators."""
-    outputs = weight.shape[1]
+    """A linear operator; with default constants and outer scales of 1 its outputs are the accumulators."""
+    outputs = weight.shape[-1]
     constants = {
         "W": weight.astype(np.int8),
         "w_scale": np.ones(outputs, F32) if w_scale is None else w_scale,
-        "groups": groups,
+        "w_blocks": plain_blocks(outputs) if w_blocks is None else w_blocks,
+        **tables,
         "bias": np.zeros(outputs, F32) if bias is None else bias,
     }
-    inputs = ["X", "W", "w_scale", "groups", "bias"]
+    inputs = ["X", *constants]
     if norm:
         constants |= {"gamma": norm[0], "beta": norm[1]}
         inputs[1:1] = ["gamma", "beta"]
     if residual:
         inputs.append("residual")
-    op = ("LayerNorm" if norm else "") + "GroupLinear" + ("Gelu" if gelu else "") + ("Add" if residual else "")
-    return Node(op, inputs, constants, {"bits": bits, "axis": axis, "segments": segments, **attributes}, int4, rank)
+    op = ("LayerNorm" if norm else "") + family + ("Gelu" if gelu else "") + ("Add" if residual else "")
+    return Node(op, inputs, constants, {**attributes, **more}, int4, rank)
 
 
 def attention_node(
@@ -132,6 +181,29 @@ def attention_node(
         constants["bias"] = bias
     op = "GroupAttention" + ("Bias" if bias is not False else "")
     return Node(op, inputs, constants, {"num_heads": num_heads, "scale": scale, "bits": bits})
+
+
+def block_attention_node(
+    p_groups: np.ndarray,
+    levels: np.ndarray,
+    *,
+    num_heads: int,
+    scale: float,
+    qk_bits: int,
+    v_bits: int,
+    block: int,
+    clip: float = 1.0,
+    slack: float = 0.25,
+    bias: np.ndarray | bool = False,
+) -> Node:
+    """An attention operator with blocks in every token; `bias` as for :func:`attention_node`."""
+    constants = {"p_groups": p_groups, "levels": levels}
+    if isinstance(bias, np.ndarray):
+        constants["bias"] = bias
+    inputs = ["QKV", "p_groups", "levels", *(["bias"] if bias is not False else [])]
+    widths = {"qk_bits": qk_bits, "v_bits": v_bits, "block": block, "clip": clip, "slack": slack}
+    op = "BlockAttention" + ("Bias" if bias is not False else "")
+    return Node(op, inputs, constants, {"num_heads": num_heads, "scale": scale, **widths})
 
 
 MODES = {"rows": (-2, 0), "multiples": (-1, 0), "segments": (-1, 1)}  # name -> axis, segments
@@ -168,8 +240,8 @@ def random_table(rng: np.random.Generator, mode: str, bits: int, count: int) -> 
 
 
 def random_weight(rng: np.random.Generator, channels: int, outputs: int, int4: bool) -> np.ndarray:
-    """Weights over the whole range of their type."""
-    return rng.integers(-8 if int4 else -128, 8 if int4 else 128, (channels, outputs)).astype(np.int8)
+    """Weights over the whole range of their type, less -128, which is no operand."""
+    return rng.integers(-8 if int4 else -127, 8 if int4 else 128, (channels, outputs)).astype(np.int8)
 
 
 def probability_table(rng: np.random.Generator, levels: int, count: int) -> np.ndarray:

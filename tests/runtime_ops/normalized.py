@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .reference import F32, MULTIPLIER, OUTER, SCALE, quantize
+from .reference import F32, MULTIPLIER, OUTER, SCALE, quantize, weight_operands
 
 # Four squares that add up to 4 * 5^2: blocks of four channels have the root mean square 5, whatever the signs.
 _BLOCKS = np.array([(5, 5, 5, 5), (1, 1, 7, 7), (1, 3, 3, 9), (2, 4, 4, 8), (1, 5, 5, 7), (0, 0, 0, 10)], F32)
@@ -50,12 +50,13 @@ def linear(
     axis: int,
     segments: int = 0,
     normalize: int = 0,
+    w_blocks: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The output, bit by bit where the norms are exact, and how far it may move where codes lie next to a boundary."""
     norm = np.ones((*x.shape[:-1], 1), F32)
     if normalize:
         x, norm = divide_rows(x)
-    w = weight.astype(np.int64)
+    w = weight_operands(weight, w_blocks)
     multiples = axis == -1 and not segments
     operands = quantize(x, groups, bits, axis, multiples=multiples, signed_byte=multiples)
     if segments:

@@ -52,6 +52,15 @@ def quantize(
     return Operands(values.astype(np.int64), group, near)
 
 
+def weight_operands(weight: np.ndarray, w_blocks: np.ndarray | None) -> np.ndarray:
+    """Integers `[C, D]` of the product: weights less the zero point of their block, times its multiplier, in +-127."""
+    w = weight.astype(np.int64)
+    if w_blocks is None:
+        return w
+    blocks = np.repeat(w_blocks.astype(np.int64), len(w) // len(w_blocks), axis=0)
+    return np.clip((blocks // 16) * (w - (blocks % 16 - 8)), -127, 127)
+
+
 def linear(
     x: np.ndarray,
     weight: np.ndarray,
@@ -62,9 +71,10 @@ def linear(
     bits: int,
     axis: int,
     segments: int = 0,
+    w_blocks: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """GroupLinear: the output, and how far an output may move where codes lie next to a rounding boundary."""
-    w = weight.astype(np.int64)
+    w = weight_operands(weight, w_blocks)
     multiples = axis == -1 and not segments
     operands = quantize(x, groups, bits, axis, multiples=multiples, signed_byte=multiples)
     if segments:
@@ -112,15 +122,41 @@ def attention(
     bits: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """GroupAttention and GroupAttentionBias: the output and its slack, both `[B, N, H*D]`."""
-    batch, tokens, width = qkv.shape
-    head_dim = width // (3 * num_heads)
-    q, k, v = qkv.reshape(batch, tokens, 3, num_heads, head_dim).transpose(2, 0, 3, 1, 4)  # each [B, H, N, D]
+    q, k, v = heads(qkv, num_heads)
     qa = quantize(q, q_groups, bits, -2, multiples=False, signed_byte=True)
     ka = quantize(k, k_groups, bits, -2, multiples=False, signed_byte=True)
     va = quantize(v, v_groups, bits, -1, multiples=False, signed_byte=True)
-    products = (qa.values @ ka.values.swapaxes(-1, -2)).astype(F32)
-    row_scale = (q_groups[qa.group, OUTER] * F32(scale)).astype(F32)  # [B, H, N, 1]
-    scores = ((products * row_scale).astype(F32) * k_groups[ka.group, OUTER].swapaxes(-1, -2)).astype(F32)
+    return attend(
+        (qa.values, q_groups[qa.group, OUTER]),
+        (ka.values, k_groups[ka.group, OUTER]),
+        (va.values, v_groups[va.group, OUTER]),
+        p_groups,
+        levels,
+        bias,
+        scale,
+    )
+
+
+def heads(qkv: np.ndarray, num_heads: int) -> np.ndarray:
+    """Queries, keys and values `[3, B, H, N, D]` of `[B, N, 3*H*D]`."""
+    batch, tokens, width = qkv.shape
+    return qkv.reshape(batch, tokens, 3, num_heads, width // (3 * num_heads)).transpose(2, 0, 3, 1, 4)
+
+
+def attend(
+    q: tuple[np.ndarray, np.ndarray],
+    k: tuple[np.ndarray, np.ndarray],
+    v: tuple[np.ndarray, np.ndarray],
+    p_groups: np.ndarray,
+    levels: np.ndarray,
+    bias: np.ndarray | None,
+    scale: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both products, from integer operands `[B, H, N, D]` and their outer scales: the output and its slack."""
+    batch, num_heads, tokens, _ = q[0].shape
+    products = (q[0] @ k[0].swapaxes(-1, -2)).astype(F32)
+    row_scale = (q[1] * F32(scale)).astype(F32)  # [B, H, N, 1]
+    scores = ((products * row_scale).astype(F32) * k[1].swapaxes(-1, -2)).astype(F32)
     if bias is not None:
         windows = np.broadcast_to(bias, (len(bias), num_heads, tokens, tokens))
         scores = (scores + windows[np.arange(batch) % len(bias)]).astype(F32)
@@ -130,9 +166,9 @@ def attention(
     steps = p * (F32(1) / p_groups[group, SCALE]).astype(F32)
     index = np.clip(np.rint(steps), 0, len(levels) - 1).astype(np.int64)
     operand = levels.astype(np.int64)[index]
-    outer_p, outer_v = p_groups[group, OUTER], v_groups[va.group, OUTER]
-    y = (((operand @ va.values).astype(F32) * outer_p).astype(F32) * outer_v).astype(F32)
+    outer_p = p_groups[group, OUTER]
+    y = (((operand @ v[0]).astype(F32) * outer_p).astype(F32) * v[1]).astype(F32)
     near = np.abs(np.abs(steps - np.rint(steps)) - 0.5) < NEAR
     jump = int(np.abs(np.diff(levels.astype(np.int64))).max(initial=0))
-    slack = near.astype(np.float64) * jump @ np.abs(va.values) * outer_p * outer_v
+    slack = near.astype(np.float64) * jump @ np.abs(v[0]) * outer_p * v[1]
     return tuple(part.transpose(0, 2, 1, 3).reshape(batch, tokens, -1) for part in (y, slack))  # type: ignore[return-value]

@@ -7,7 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from .nodes import F32, Node, attention_node, linear_node, one_group, one_segment, probability_table, table
+from .nodes import (
+    F32,
+    Node,
+    attention_node,
+    block_attention_node,
+    block_node,
+    linear_node,
+    one_group,
+    one_segment,
+    probability_table,
+    table,
+)
 
 X = np.zeros((1, 5, 4), F32)
 W = np.eye(4, 3, dtype=np.int8)
@@ -26,6 +37,10 @@ def linear(groups: np.ndarray | None = None, constants: dict[str, np.ndarray] | 
     return changed(linear_node(W, one_group() if groups is None else groups), constants, **attributes)
 
 
+def blocks(**attributes: Any) -> Node:
+    return changed(block_node(W, bits=4, block=2), **attributes)
+
+
 def gelu(**attributes: Any) -> Node:
     return changed(linear_node(W, one_group(), gelu=True), **attributes)
 
@@ -39,6 +54,12 @@ def attention(constants: dict[str, np.ndarray] | None = None, bias: Any = False,
     return changed(attention_node(tables, IDENTITY, num_heads=2, scale=0.5, bits=8, bias=bias), constants, **attributes)
 
 
+def block_attention(constants: dict[str, np.ndarray] | None = None, bias: Any = False, **attributes: Any) -> Node:
+    p_groups = probability_table(np.random.default_rng(0), 256, 2)
+    widths = {"num_heads": 2, "scale": 0.5, "qk_bits": 4, "v_bits": 4, "block": 5}
+    return changed(block_attention_node(p_groups, IDENTITY, bias=bias, **widths), constants, **attributes)
+
+
 CREATION = {
     "weight rank": (
         linear(constants={"W": np.zeros(4, np.int8)}),
@@ -46,6 +67,42 @@ CREATION = {
     ),
     "weight empty": (linear(constants={"W": np.zeros((4, 0), np.int8)}), "both positive"),
     "w_scale": (linear(constants={"w_scale": np.ones(4, F32)}), r"'w_scale' has shape \[4\], expected \[3\]"),
+    "w_blocks": (
+        linear(constants={"w_blocks": np.full((1, 4), 0x18, np.uint8)}),
+        r"'w_blocks' has shape \[1, 4\], expected \[blocks, 3\] with a number of blocks that divides the 4 channels",
+    ),
+    "w_blocks rank": (linear(constants={"w_blocks": np.full(3, 0x18, np.uint8)}), r"'w_blocks' has shape \[3\]"),
+    "w_blocks empty": (linear(constants={"w_blocks": np.zeros((0, 3), np.uint8)}), r"'w_blocks' has shape \[0, 3\]"),
+    "w_blocks count": (
+        linear(constants={"w_blocks": np.full((3, 3), 0x18, np.uint8)}),
+        r"'w_blocks' has shape \[3, 3\], expected \[blocks, 3\]",
+    ),
+    "weight multiplier": (
+        linear(constants={"w_blocks": np.array([[0x18] * 3, [0x18, 0xF0, 0x0F]], np.uint8)}),
+        "block 1 of the weights of output 2 has multiplier 0, expected 1 to 15",
+    ),
+    "block bits": (blocks(bits=8), "attribute 'bits' is 8, expected 2 to 7"),
+    "block bits missing": (blocks(bits=None), "attribute 'bits' is missing"),
+    "block": (blocks(block=3), "attribute 'block' is 3, expected a divisor of the 4 channels"),
+    "block zero": (blocks(block=0), "attribute 'block' is 0, expected a divisor"),
+    "block missing": (blocks(block=None), "attribute 'block' is missing"),
+    "clip": (blocks(clip=1.5), "attribute 'clip' is 1.5, expected a number above 0 and up to 1"),
+    "clip zero": (blocks(clip=0.0), "attribute 'clip' is 0, expected a number above 0"),
+    "slack": (blocks(slack=0.6), "attribute 'slack' is 0.6[0-9]*, expected a number from 0 to 0.5"),
+    "slack negative": (blocks(slack=-0.5), "attribute 'slack' is -0.5, expected a number from 0"),
+    "slack missing": (blocks(slack=None), "attribute 'slack' is missing"),
+    "rotate": (
+        blocks(rotate=3),
+        "attribute 'rotate' is 3, expected a power of two up to 128 that divides the 4 channels",
+    ),
+    "rotate zero": (blocks(rotate=0), "attribute 'rotate' is 0, expected a power of two"),
+    "rotate channels": (blocks(rotate=8), "attribute 'rotate' is 8, expected a power of two"),
+    "rotate far": (
+        changed(block_node(np.eye(256, 3, dtype=np.int8), bits=4, block=2, rotate=256)),
+        "attribute 'rotate' is 256, expected a power of two up to 128",
+    ),
+    "rotate missing": (blocks(rotate=None), "attribute 'rotate' is missing"),
+    "clip missing": (blocks(clip=None), "attribute 'clip' is missing"),
     "bias": (linear(constants={"bias": np.ones((1, 3), F32)}), r"'bias' has shape \[1, 3\], expected \[3\]"),
     "gamma": (norm(gamma=np.ones(3, F32)), r"'gamma' has shape \[3\], expected \[4\]"),
     "table width": (linear(np.ones((2, 5), F32)), r"'groups' has shape \[2, 5\], expected \[groups, 6\]"),
@@ -88,6 +145,15 @@ CREATION = {
         "zero_point is 3, expected 0 for probabilities",
     ),
     "levels": (attention({"levels": np.zeros(257, np.uint8)}), r"'levels' has shape \[257\]"),
+    "qk_bits": (block_attention(qk_bits=8), "attribute 'qk_bits' is 8, expected 2 to 7"),
+    "v_bits": (block_attention(v_bits=1), "attribute 'v_bits' is 1, expected 2 to 7"),
+    "v_bits missing": (block_attention(v_bits=None), "attribute 'v_bits' is missing"),
+    "block of a head": (block_attention(block=-1), "attribute 'block' is -1, expected a positive number"),
+    "clip of a head": (block_attention(clip=0.0), "attribute 'clip' is 0, expected a number above 0"),
+    "slack of a head": (block_attention(slack=1.0), "attribute 'slack' is 1, expected a number from 0 to 0.5"),
+    "heads of blocks": (block_attention(num_heads=-2), "attribute 'num_heads' is -2"),
+    "p table of blocks": (block_attention({"p_groups": np.ones((1, 4), F32)}), r"'p_groups' has shape \[1, 4\]"),
+    "levels of blocks": (block_attention({"levels": np.zeros(0, np.uint8)}), r"'levels' has shape \[0\]"),
 }
 
 
@@ -103,6 +169,11 @@ def test_creation(library: str, name: str) -> None:
 QKV = np.zeros((4, 7, 3 * 2 * 5), F32)
 RUN = {
     "channels": (linear(), {"X": np.zeros((1, 5, 6), F32)}, r"'X' has shape \[1, 5, 6\], but W takes 4 channels"),
+    "channels of blocks": (
+        blocks(),
+        {"X": np.zeros((1, 5, 6), F32)},
+        r"'X' has shape \[1, 5, 6\], but W takes 4 channels",
+    ),
     "rank": (
         linear_node(W, one_group(), rank=1),
         {"X": np.zeros(4, F32)},
@@ -125,6 +196,16 @@ RUN = {
     ),
     "bias heads": (
         attention(bias=True),
+        {"QKV": QKV, "bias": np.zeros((1, 3, 7, 7), F32)},
+        r"expected \[windows, 2 or 1, 7, 7\]",
+    ),
+    "qkv width in blocks": (
+        block_attention(),
+        {"QKV": np.zeros((1, 7, 24), F32)},
+        r"'QKV' has shape \[1, 7, 24\], but attribute 'block' is 5, which does not divide the 4 channels of a head",
+    ),
+    "bias of blocks": (
+        block_attention(bias=True),
         {"QKV": QKV, "bias": np.zeros((1, 3, 7, 7), F32)},
         r"expected \[windows, 2 or 1, 7, 7\]",
     ),

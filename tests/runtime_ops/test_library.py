@@ -15,7 +15,16 @@ from onnx import helper
 import qcompiler
 from qcompiler import runtime_ops
 
-from .nodes import DOMAIN, F32, attention_node, linear_node, one_group, probability_table
+from .nodes import (
+    DOMAIN,
+    F32,
+    attention_node,
+    block_attention_node,
+    block_node,
+    linear_node,
+    one_group,
+    probability_table,
+)
 
 
 def python(code: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -82,7 +91,7 @@ def body() -> list:
         helper.make_node("ReduceMax", ["X"], ["largest"], keepdims=0),
         helper.make_node("Mul", ["largest", "sum"], ["Y"]),
     ]
-    inputs = ["X", "W", "w_scale", "groups", "bias"]
+    inputs = ["X", "W", "w_scale", "w_blocks", "groups", "bias"]
     return [
         helper.make_function(
             DOMAIN, "GroupLinear", inputs, ["Y"], nodes, [helper.make_opsetid("", 21)], ["bits", "axis", "segments"]
@@ -131,12 +140,17 @@ def test_any_program_can_register_the_file(library: str) -> None:
 )
 def test_output_shape_of_linear(library: str, declared: list, expected: list) -> None:
     """Names and numbers of the input reach the output; W gives the last axis."""
-    model = linear_node(np.eye(4, 3, dtype=np.int8), one_group()).model({"X": declared})
-    assert runtime_ops.session(model, library=True).get_outputs()[0].shape == expected
+    w = np.eye(4, 3, dtype=np.int8)
+    for node in (linear_node(w, one_group()), block_node(w, block=2)):
+        model = node.model({"X": declared})
+        assert runtime_ops.session(model, library=True).get_outputs()[0].shape == expected
 
 
 def test_output_shape_of_attention(library: str) -> None:
     tables = [one_group(), one_group(), one_group(), probability_table(np.random.default_rng(0), 16, 2)]
-    node = attention_node(tables, np.arange(16, dtype=np.uint8), num_heads=2, scale=0.5, bits=8)
-    model = node.model({"QKV": ["batch", 9, 30]})
-    assert runtime_ops.session(model, library=True).get_outputs()[0].shape == ["batch", 9, 10]
+    levels = np.arange(16, dtype=np.uint8)
+    groups = attention_node(tables, levels, num_heads=2, scale=0.5, bits=8)
+    blocks = block_attention_node(tables[3], levels, num_heads=2, scale=0.5, qk_bits=4, v_bits=4, block=5)
+    for node in (groups, blocks):
+        model = node.model({"QKV": ["batch", 9, 30]})
+        assert runtime_ops.session(model, library=True).get_outputs()[0].shape == ["batch", 9, 10]

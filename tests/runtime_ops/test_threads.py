@@ -7,7 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from .nodes import F32, MODES, Node, attention_node, linear_node, probability_table, random_table, random_weight
+from .nodes import (
+    F32,
+    MODES,
+    Node,
+    attention_node,
+    block_attention_node,
+    block_node,
+    linear_node,
+    probability_table,
+    random_blocks,
+    random_table,
+    random_weight,
+)
 
 
 def linear(mode: str, **parts: bool) -> tuple[Node, dict[str, np.ndarray]]:
@@ -30,6 +42,14 @@ def linear(mode: str, **parts: bool) -> tuple[Node, dict[str, np.ndarray]]:
     return node, feeds
 
 
+def blocks(**parts: bool) -> tuple[Node, dict[str, np.ndarray]]:
+    rng = np.random.default_rng(2)
+    node = block_node(
+        random_weight(rng, 64, 144, True), bits=4, block=16, w_blocks=random_blocks(rng, 2, 144), int4=True, **parts
+    )
+    return node, {"X": rng.normal(size=(3, 61, 64)).astype(F32)}
+
+
 def attention() -> tuple[Node, dict[str, np.ndarray]]:
     rng = np.random.default_rng(1)
     levels = np.arange(16, dtype=np.uint8)
@@ -38,12 +58,23 @@ def attention() -> tuple[Node, dict[str, np.ndarray]]:
     return node, {"QKV": rng.normal(size=(3, 61, 3 * 3 * 24)).astype(F32)}
 
 
+def block_attention() -> tuple[Node, dict[str, np.ndarray]]:
+    rng = np.random.default_rng(1)
+    levels = np.arange(16, dtype=np.uint8)
+    widths = {"qk_bits": 4, "v_bits": 5, "block": 8}
+    node = block_attention_node(probability_table(rng, 16, 4), levels, num_heads=3, scale=0.2, **widths)
+    return node, {"QKV": rng.normal(size=(3, 61, 3 * 3 * 24)).astype(F32)}
+
+
 CASES = {
     **{mode: linear(mode) for mode in MODES},
     "norm-gelu": linear("multiples", norm=True, gelu=True),
     "norm-rows": linear("rows", norm=True),
     "residual": linear("multiples", residual=True),
+    "blocks": blocks(),
+    "blocks-gelu": blocks(gelu=True),
     "attention": attention(),
+    "block-attention": block_attention(),
 }
 
 

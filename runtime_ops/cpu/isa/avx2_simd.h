@@ -66,6 +66,10 @@ QC_INLINE F16 round(F16 x) {  // to nearest, ties to even
   return {_mm256_round_ps(x.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
           _mm256_round_ps(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
 }
+QC_INLINE F16 ceil(F16 x) {
+  return {_mm256_round_ps(x.a, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC),
+          _mm256_round_ps(x.b, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC)};
+}
 QC_INLINE F16 absolute(F16 x) {
   const __m256 m = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
   return {_mm256_and_ps(x.a, m), _mm256_and_ps(x.b, m)};
@@ -87,6 +91,21 @@ QC_INLINE I16 select_less_i(F16 x, F16 y, I16 p, I16 q) {
 QC_INLINE F16 keep_n(F16 x, int n, F16 fill) {
   return {_mm256_blendv_ps(fill.a, x.a, _mm256_castsi256_ps(lane_mask8(n))),
           _mm256_blendv_ps(fill.b, x.b, _mm256_castsi256_ps(lane_mask8(n - 8)))};
+}
+
+// Sums and differences of lanes kHalf apart (1, 2, 4 or 8), for every lane i without the bit kHalf:
+// (x[i], x[i + kHalf]) <- (x[i] + x[i + kHalf], x[i] - x[i + kHalf]).
+template <int kHalf>
+QC_INLINE F16 butterfly(F16 x) {
+  if constexpr (kHalf == 8) {
+    return {_mm256_add_ps(x.a, x.b), _mm256_sub_ps(x.a, x.b)};
+  } else {
+    constexpr int kSwap = kHalf == 1 ? 0xb1 : 0x4e, kUpper = kHalf == 1 ? 0xaa : kHalf == 2 ? 0xcc : 0xf0;
+    const __m256 a = kHalf == 4 ? _mm256_permute2f128_ps(x.a, x.a, 1) : _mm256_permute_ps(x.a, kSwap);
+    const __m256 b = kHalf == 4 ? _mm256_permute2f128_ps(x.b, x.b, 1) : _mm256_permute_ps(x.b, kSwap);
+    return {_mm256_blend_ps(_mm256_add_ps(x.a, a), _mm256_sub_ps(a, x.a), kUpper),
+            _mm256_blend_ps(_mm256_add_ps(x.b, b), _mm256_sub_ps(b, x.b), kUpper)};
+  }
 }
 
 QC_INLINE I16 to_int(F16 x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }  // ties to even

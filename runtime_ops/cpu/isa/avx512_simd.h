@@ -50,6 +50,7 @@ QC_INLINE F16 sqrt(F16 x) { return {_mm512_sqrt_ps(x.v)}; }
 QC_INLINE F16 round(F16 x) {
   return {_mm512_roundscale_ps(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
 }
+QC_INLINE F16 ceil(F16 x) { return {_mm512_roundscale_ps(x.v, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC)}; }
 QC_INLINE F16 absolute(F16 x) { return {_mm512_and_ps(x.v, _mm512_castsi512_ps(_mm512_set1_epi32(0x7fffffff)))}; }
 QC_INLINE F16 copy_sign(F16 x, F16 sign) {
   const __m512 m = _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(0x80000000u)));
@@ -62,6 +63,13 @@ QC_INLINE I16 select_less_i(F16 x, F16 y, I16 p, I16 q) {
   return {_mm512_mask_blend_epi32(_mm512_cmp_ps_mask(x.v, y.v, _CMP_LT_OQ), q.v, p.v)};
 }
 QC_INLINE F16 keep_n(F16 x, int n, F16 fill) { return {_mm512_mask_blend_ps(lanes(n), fill.v, x.v)}; }
+template <int kHalf>
+QC_INLINE F16 butterfly(F16 x) {
+  constexpr int kSwap = kHalf == 1 || kHalf == 4 ? 0xb1 : 0x4e;
+  constexpr __mmask16 kUpper = kHalf == 1 ? 0xaaaa : kHalf == 2 ? 0xcccc : kHalf == 4 ? 0xf0f0 : 0xff00;
+  const __m512 y = kHalf < 4 ? _mm512_permute_ps(x.v, kSwap) : _mm512_shuffle_f32x4(x.v, x.v, kSwap);
+  return {_mm512_mask_sub_ps(_mm512_add_ps(x.v, y), kUpper, y, x.v)};
+}
 
 QC_INLINE I16 to_int(F16 x) { return {_mm512_cvtps_epi32(x.v)}; }
 QC_INLINE F16 to_float(I16 x) { return {_mm512_cvtepi32_ps(x.v)}; }

@@ -7,8 +7,10 @@
 
 #include "layer_norm.h"
 #include "row_norm.h"
+#include "rotate.h"
 #include "ranges.h"
 #include "quantize.h"
+#include "blocks.h"
 #include "epilogue.h"
 #include "softmax.h"
 
@@ -17,8 +19,9 @@ namespace cpu {
 namespace {
 
 constexpr Stages kStages = {
-    row_stats, normalize,   row_norm, channel_ranges, row_ranges, assign,  quantize_rows, quantize_channels,
-    epilogue,  add_segment, scores,         softmax,    map_bytes,
+    row_stats,  normalize,     row_norm,          rotate_rows,     channel_ranges, row_ranges,
+    assign,     quantize_rows, quantize_channels, quantize_blocks, epilogue,       add_segment,
+    scores,     softmax,       map_bytes,
 };
 
 }  // namespace
