@@ -7,6 +7,7 @@ if __name__ != "qcompiler.passes":
 
 from .canonical_attention import CanonicalAttention
 from .flatten_tokens import FlattenTokens
+from .fold_channel_scales import FoldChannelScales
 from .fold_constants import FoldConstants
 from .fold_layer_scale import FoldLayerScale
 from .fuse_epilogue import FuseEpilogue
@@ -47,7 +48,7 @@ CANONICALISE: tuple[type[Pass], ...] = (
 )
 
 # From the canonical graph to the explicit quantized graph.
-QUANTIZE: tuple[type[Pass], ...] = (QuantizeLinears, QuantizeAttention)
+QUANTIZE: tuple[type[Pass], ...] = (FoldChannelScales, QuantizeLinears, QuantizeAttention)
 
 # From the quantized graph to the operators of the runtime.
 LOWER: tuple[type[Pass], ...] = (LowerLinears, LowerAttention, FuseEpilogue, FusePrologue)

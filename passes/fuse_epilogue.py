@@ -9,17 +9,19 @@ from qcompiler.ir.editing import Editor
 from qcompiler.ir.functions import DOMAIN
 from qcompiler.ir.passes import Pass
 
+_LINEARS = ("GroupLinear", "BlockLinear")
+
 
 class FuseEpilogue(Pass):
     """Lets the product write the result of the elementwise node behind it.
 
-    **Before**: `GroupLinear` whose result is read by one node only, which is
+    **Before**: `GroupLinear` or `BlockLinear` whose result is read by one node only, which is
       1. `Gelu`.
       2. `Add` of a tensor of the same shape (the residual), on either side.
 
     **After**
-      1. `GroupLinearGelu`.
-      2. `GroupLinearAdd`.
+      1. `GroupLinearGelu` or `BlockLinearGelu`.
+      2. `GroupLinearAdd` or `BlockLinearAdd`.
 
     **Leaves alone**
       3. A result with several readers, or that is an output of the graph.
@@ -29,7 +31,7 @@ class FuseEpilogue(Pass):
     def apply(self, graph: gs.Graph) -> bool:
         edit = Editor(graph)
         position = {id(node): index for index, node in enumerate(graph.nodes)}
-        for node in [node for node in graph.nodes if node.op == "GroupLinear"]:
+        for node in [node for node in graph.nodes if node.op in _LINEARS]:
             result = node.outputs[0]
             if len(result.outputs) != 1 or any(result is output for output in graph.outputs):
                 self.refuse(node, "its result has several readers", len(result.outputs))  # 3
@@ -37,7 +39,7 @@ class FuseEpilogue(Pass):
             reader = result.outputs[0]
             if reader.op == "Gelu":
                 node.attrs["approximate"] = reader.attrs.get("approximate", "none")
-                self._fuse(edit, node, reader, "GroupLinearGelu", [])  # 1
+                self._fuse(edit, node, reader, f"{node.op}Gelu", [])  # 1
             elif reader.op == "Add":
                 other = reader.inputs[1] if reader.inputs[0] is result else reader.inputs[0]
                 if not is_variable(other) or other is result or other.shape is None or other.shape != result.shape:
@@ -45,7 +47,7 @@ class FuseEpilogue(Pass):
                     continue
                 if _is_later_linear(other, node, position):
                     continue  # it will take this result as its own residual
-                self._fuse(edit, node, reader, "GroupLinearAdd", [other])  # 2
+                self._fuse(edit, node, reader, f"{node.op}Add", [other])  # 2
         return self.applied > 0
 
     def _fuse(self, edit: Editor, node: gs.Node, reader: gs.Node, op: str, extra: list[gs.Tensor]) -> None:
@@ -60,6 +62,6 @@ class FuseEpilogue(Pass):
 def _is_later_linear(tensor: gs.Tensor, node: gs.Node, position: dict[int, int]) -> bool:
     """Whether the tensor is the result of a lowered linear layer behind ``node`` that only one node reads."""
     maker = tensor.inputs[0] if tensor.inputs else None
-    if maker is None or maker.op != "GroupLinear" or len(tensor.outputs) != 1:
+    if maker is None or maker.op not in _LINEARS or len(tensor.outputs) != 1:
         return False
     return position.get(id(maker), -1) > position[id(node)]

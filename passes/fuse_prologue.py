@@ -9,19 +9,19 @@ from qcompiler.ir.editing import Editor
 from qcompiler.ir.functions import DOMAIN
 from qcompiler.ir.passes import Pass
 
-_FUSED = {"GroupLinear": "LayerNormGroupLinear", "GroupLinearGelu": "LayerNormGroupLinearGelu"}
+_LINEARS = ("GroupLinear", "GroupLinearGelu", "BlockLinear", "BlockLinearGelu")
 
 
 class FusePrologue(Pass):
     """Lets the quantizer of a linear layer read the LayerNormalization's input while it is in cache.
 
     **Before**: `LayerNormalization(axis=-1)` with constant scale and bias, read only by
-      1. `GroupLinear`, or
-      2. `GroupLinearGelu`.
+      1. `GroupLinear` or `BlockLinear`, or
+      2. `GroupLinearGelu` or `BlockLinearGelu`.
 
     **After**
-      1. `LayerNormGroupLinear(X, gamma, beta, ...)`.
-      2. `LayerNormGroupLinearGelu(X, gamma, beta, ...)`.
+      1. `LayerNormGroupLinear(X, gamma, beta, ...)` or `LayerNormBlockLinear(X, gamma, beta, ...)`.
+      2. `LayerNormGroupLinearGelu(X, gamma, beta, ...)` or `LayerNormBlockLinearGelu(X, gamma, beta, ...)`.
 
     **Leaves alone**
       3. A LayerNormalization with several readers, without a bias, or over another axis.
@@ -31,7 +31,8 @@ class FusePrologue(Pass):
         edit = Editor(graph)
         for norm in [node for node in graph.nodes if node.op == "LayerNormalization"]:
             readers = norm.outputs[0].outputs
-            if len(readers) != 1 or readers[0].op not in _FUSED or any(norm.outputs[0] is out for out in graph.outputs):
+            is_output = any(norm.outputs[0] is tensor for tensor in graph.outputs)
+            if len(readers) != 1 or readers[0].op not in _LINEARS or is_output:
                 found = [node.op for node in readers]
                 self.refuse(norm, "it is not read by one lowered linear layer alone", found)  # 3
                 continue
@@ -43,7 +44,7 @@ class FusePrologue(Pass):
             linear = readers[0]
             attributes = {**linear.attrs, "epsilon": float(norm.attrs.get("epsilon", 1e-5))}
             inputs = [*norm.inputs, *linear.inputs[1:]]
-            fused = edit.add(_FUSED[linear.op], inputs, f"{linear.name}/fused", attributes, domain=DOMAIN)
+            fused = edit.add(f"LayerNorm{linear.op}", inputs, f"{linear.name}/fused", attributes, domain=DOMAIN)
             fused.shape = linear.outputs[0].shape
             fused_node = fused.inputs[0]
             fused_node.name, linear.name = linear.name, fused_node.name  # the fused node keeps the layer's name

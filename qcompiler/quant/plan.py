@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qcompiler.quant.groups import ROWS, GroupTable
+from qcompiler.quant.blocks import BlockQuantizer
+from qcompiler.quant.groups import F32, ROWS, GroupTable
 from qcompiler.quant.weights import QuantizedWeight
 
 
@@ -23,6 +24,24 @@ class Widths:
         return f"w{self.weight}a{self.activation}"
 
 
+InputQuantizer = GroupTable | BlockQuantizer
+
+
+@dataclass(frozen=True)
+class ChannelFold:
+    """Channel-wise quantization folded into the LayerNormalization in front of a layer and into the layer itself.
+
+    Attributes:
+        norm: Name of the LayerNormalization.
+        scale: What each channel of its output is divided by ``[C]``.
+        shift: What is added to each channel before the division ``[C]``.
+    """
+
+    norm: str
+    scale: F32
+    shift: F32
+
+
 @dataclass(frozen=True)
 class LinearPlan:
     """One quantized linear layer.
@@ -30,26 +49,28 @@ class LinearPlan:
     Attributes:
         name: Name of its MatMul in the canonical graph.
         weight: Integer weights and their scales.
-        table: Group quantizer of the input.
-        normalize: Whether rows are divided by their root mean square first.
+        input: Quantizer of the input: a table of groups, or blocks of each token.
+        normalize: Whether rows are divided by their root mean square first (group quantizers only).
     """
 
     name: str
     weight: QuantizedWeight
-    table: GroupTable
+    input: InputQuantizer
     normalize: bool = True
 
     @property
     def widths(self) -> Widths:
         """Widths of weights and activations."""
-        return Widths(self.weight.bits, self.table.bits)
+        return Widths(self.weight.bits, self.input.bits)
 
     @property
     def scheme(self) -> str:
-        """Name of the grouping in reports: rows, channels (integer multiples) or segments (free scales)."""
-        if self.table.axis == ROWS:
+        """Name of the input's scheme in reports: blocks, rows, channels (integer multiples) or segments (free)."""
+        if isinstance(self.input, BlockQuantizer):
+            return "blocks"
+        if self.input.axis == ROWS:
             return "rows"
-        return "segments" if self.table.exact else "channels"
+        return "segments" if self.input.exact else "channels"
 
 
 @dataclass(frozen=True)
@@ -78,14 +99,63 @@ class AttentionPlan:
         return self.query.bits
 
     @property
+    def qk_bits(self) -> int:
+        """Width of queries and keys."""
+        return self.query.bits
+
+    @property
+    def v_bits(self) -> int:
+        """Width of values."""
+        return self.value.bits
+
+    @property
     def codebook(self) -> bool:
         """Whether the probabilities use learned levels instead of uniform ones."""
-        return not np.array_equal(self.levels, np.arange(len(self.levels)))
+        return _is_codebook(self.levels)
+
+
+@dataclass(frozen=True)
+class BlockAttentionPlan:
+    """The two quantized products of one attention block, its operands cut into blocks per token and head.
+
+    Attributes:
+        name: Name of the block.
+        query_key: Quantizer of queries and of keys.
+        value: Quantizer of values, one scale for all tokens of a head; block, clip and slack as for queries and keys.
+        probability: Row groups of the softmax output.
+        levels: uint8 operand of each index of a probability.
+    """
+
+    name: str
+    query_key: BlockQuantizer
+    value: BlockQuantizer
+    probability: GroupTable
+    levels: NDArray[np.uint8]
+
+    @property
+    def qk_bits(self) -> int:
+        """Width of queries and keys."""
+        return self.query_key.bits
+
+    @property
+    def v_bits(self) -> int:
+        """Width of values."""
+        return self.value.bits
+
+    @property
+    def codebook(self) -> bool:
+        """Whether the probabilities use learned levels instead of uniform ones."""
+        return _is_codebook(self.levels)
+
+
+def _is_codebook(levels: NDArray[np.uint8]) -> bool:
+    return not np.array_equal(levels, np.arange(len(levels)))
 
 
 @dataclass(frozen=True)
 class QuantPlan:
-    """Plans of all quantized layers by name."""
+    """Plans of all quantized layers by name, and the norms that channel-wise scales are folded into."""
 
     linears: Mapping[str, LinearPlan]
-    attentions: Mapping[str, AttentionPlan]
+    attentions: Mapping[str, AttentionPlan | BlockAttentionPlan]
+    folds: Mapping[str, ChannelFold] = field(default_factory=dict)

@@ -11,13 +11,11 @@ from qcompiler.quant.fit import fit_table, table_error
 from qcompiler.quant.groups import CHANNELS, F32, ROWS, GroupTable, assign, item_ranges
 from qcompiler.quant.kmeans import fit_bounds
 from qcompiler.quant.levels import CODEBOOK_SIZE, codebook_levels, uniform_levels
-from qcompiler.quant.weights import QuantizedWeight, compensate_inputs, round_to_nearest, second_order
 
 # Above this width uniform levels resolve a probability as finely as the operand of the product can.
 WIDEST_CODEBOOK = 6
 # Grouping channels by integer multiples needs room between the code and the signed byte that carries its operand.
 WIDEST_INTEGER_CHANNELS = 6
-MOMENT_ROWS_PER_CHANNEL = 4
 CODEBOOK_STRETCHES = (1.0, 1.25, 1.5, 2.0, 3.0)
 
 
@@ -76,28 +74,6 @@ def linear_table(
 def channel_importance(weight: F32) -> F32:
     """Energy of each row of ``weight [C, D]``: how much an error of that input channel matters to the output."""
     return np.asarray(np.einsum("cd,cd->c", weight, weight), np.float32)
-
-
-def linear_weight(
-    weight: F32, bits: int, moment: F32, rows: int, sample: tuple[F32, F32] | None = None
-) -> QuantizedWeight:
-    """Integer weights of a linear layer.
-
-    Args:
-        weight: Float weights ``[C, D]``.
-        bits: Width of the codes.
-        moment: Token-weighted second moment of the inputs ``[C, C]``.
-        rows: Number of rows that the moment was taken over. With too few for its rank (a classifier that sees one row
-            per image) second-order rounding fits the noise, so the nearest code is taken instead.
-        sample: Normalised rows of the input ``[sampled, C]`` and the same rows quantized. Given enough, the weights
-            also compensate what the quantizer of the input does, and are rounded against quantized inputs.
-    """
-    if rows < MOMENT_ROWS_PER_CHANNEL * len(moment):
-        return round_to_nearest(weight, bits)
-    if sample is None or len(sample[0]) < MOMENT_ROWS_PER_CHANNEL * len(moment):
-        return second_order(weight, bits, moment.astype(np.float64))
-    inputs, quantized = (x.astype(np.float64) for x in sample)
-    return second_order(compensate_inputs(weight, inputs, quantized), bits, quantized.T @ quantized)
 
 
 def attention_table(x: F32, axis: int, bits: int, groups: int) -> GroupTable:

@@ -100,4 +100,3 @@ def site_bookkeeping(site: Site, table: GroupTable, *, normalize: bool) -> int:
     if table.exact:
         cost += segment_bops(site.product, table.count)
     return cost
-

@@ -1,4 +1,4 @@
-"""Weight quantization: symmetric per output channel, rounded to nearest or by second-order compensation.
+"""Weight quantization on a grid: rounded to nearest or by second-order compensation.
 
 The second-order form is the column-by-column rounding of GPTQ: after an input channel is rounded, the remaining float
 channels absorb its error through the inverse Hessian of the layer's inputs. Tokens are weighted so that a few massive
@@ -15,115 +15,105 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcompiler.quant.groups import F32
+from qcompiler.quant.moments import InputMoments
+from qcompiler.quant.weight_grid import WeightBlocks, WeightGrid
 
 DAMPING = 0.3
 RIDGE = 0.3
-CLIP_RATIOS = np.linspace(0.4, 1.0, 25).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class QuantizedWeight:
-    """Integer weights ``codes [C, D]`` (int8, within the width) and one scale per output channel ``scale [D]``."""
+    """Integer weights.
+
+    Attributes:
+        codes: int8 ``[C, D]`` within the width.
+        scale: One scale per output channel ``[D]``.
+        bits: Width of the codes.
+        blocks: Integer multiples and zero points per output and block of inputs; None for plain codes.
+    """
 
     codes: NDArray[np.int8]
     scale: F32
     bits: int
+    blocks: WeightBlocks | None = None
+
+    def operand(self) -> F32:
+        """Operands ``multiplier * (code - zero_point)`` of the product, float32 integers ``[C, D]``."""
+        codes = self.codes.astype(np.float32)
+        if self.blocks is None:
+            return codes
+        size = len(codes) // len(self.blocks.multiplier)
+        multiplier, zero = (
+            np.repeat(x.astype(np.float32), size, axis=0) for x in (self.blocks.multiplier, self.blocks.zero_point)
+        )
+        return multiplier * (codes - zero)
 
     def dequantized(self) -> F32:
         """The weights as the quantized network sees them, float32 ``[C, D]``."""
-        return self.codes.astype(np.float32) * self.scale
+        return self.operand() * self.scale
 
 
-def channel_scales(weight: F32, bits: int, importance: F32 | None = None) -> F32:
-    """Clipped symmetric scale of each output channel, the one of least (weighted) rounding error.
-
-    Args:
-        weight: Float weights ``[C, D]``.
-        bits: Width; codes lie in ``[-(2**(bits-1) - 1), 2**(bits-1) - 1]``.
-        importance: Weight of each input channel's error ``[C]`` (mean square of the layer's input), or None.
-
-    Returns:
-        Scales ``[D]``, all positive.
-    """
-    top = 2 ** (bits - 1) - 1
-    absmax = np.abs(weight).max(axis=0)
-    full = np.where(absmax > 0, absmax, 1).astype(np.float32) / np.float32(top)
-    importance = np.ones(len(weight), np.float32) if importance is None else importance
-    best_error = np.full(weight.shape[1], np.inf)
-    best = full
-    for ratio in CLIP_RATIOS:
-        scale = full * ratio
-        difference = weight - scale * np.clip(np.rint(weight / scale), -top, top)
-        error = importance @ (difference * difference)
-        better = error < best_error
-        best, best_error = np.where(better, scale, best), np.where(better, error, best_error)
-    return best.astype(np.float32)
+def round_to_nearest(weight: F32, grid: WeightGrid) -> QuantizedWeight:
+    """Quantize ``weight [C, D]``, each weight to its nearest value of the grid."""
+    step, zero = grid.steps(len(weight))
+    codes = np.clip(np.rint(weight / step) + zero, grid.low, grid.high).astype(np.int8)
+    return QuantizedWeight(codes, grid.scale, grid.bits, grid.blocks)
 
 
-def round_to_nearest(weight: F32, bits: int, importance: F32 | None = None) -> QuantizedWeight:
-    """Quantize ``weight [C, D]`` per output channel, each weight to its nearest code."""
-    top = 2 ** (bits - 1) - 1
-    scale = channel_scales(weight, bits, importance)
-    codes = np.clip(np.rint(weight / scale), -top, top).astype(np.int8)
-    return QuantizedWeight(codes, scale, bits)
-
-
-def compensate_inputs(
-    weight: F32, inputs: NDArray[np.floating[Any]], quantized: NDArray[np.floating[Any]], ridge: float = RIDGE
-) -> F32:
+def compensate_inputs(weight: F32, moments: InputMoments, ridge: float = RIDGE) -> F32:
     """Float weights that give on quantized inputs what ``weight`` gives on float ones, in the least-squares sense.
 
     Minimises ``|quantized @ W' - inputs @ W|^2 + lambda |W' - W|^2`` (ridge regression towards the original weights).
 
     Args:
         weight: Float weights ``[C, D]``.
-        inputs: Rows of the layer's input ``[rows, C]``.
-        quantized: The same rows as the quantized network sees them.
-        ridge: ``lambda``, as a share of the mean of the diagonal of ``quantized^T quantized``.
+        moments: Moments of the layer's input.
+        ridge: ``lambda``, as a share of the mean of the diagonal of the quantized inputs' second moment.
 
     Returns:
         Float weights ``[C, D]``; equal to ``weight`` where both inputs are equal.
     """
-    seen = quantized.astype(np.float64)
-    gram = seen.T @ seen
+    gram, cross = moments.gram.astype(np.float64), moments.cross.astype(np.float64)
     strength = ridge * float(np.trace(gram)) / len(gram) or 1.0  # inputs that are all zero leave the weights alone
-    wanted = (seen.T @ inputs) @ weight + strength * weight
+    wanted = cross @ weight + strength * weight
     return np.linalg.solve(gram + strength * np.eye(len(gram)), wanted).astype(np.float32)
 
 
-def second_order(weight: F32, bits: int, hessian: NDArray[np.float64], damping: float = DAMPING) -> QuantizedWeight:
+def second_order(
+    weight: F32, grid: WeightGrid, hessian: NDArray[np.floating[Any]], damping: float = DAMPING
+) -> QuantizedWeight:
     """Quantize ``weight [C, D]`` with error compensation over the input channels (GPTQ).
 
     Args:
         weight: Float weights ``[C, D]``.
-        bits: Width of the codes.
+        grid: Values that the weights may take.
         hessian: Second moment of the layer's inputs ``X^T diag(token weight) X``, ``[C, C]``, symmetric.
         damping: Added to the diagonal, as a share of its mean.
 
     Returns:
         The integer weights; equal to :func:`round_to_nearest` when the Hessian is diagonal.
     """
-    top = 2 ** (bits - 1) - 1
     diagonal = np.diag(hessian).copy()
-    scale = channel_scales(weight, bits, diagonal.astype(np.float32))
     mean = float(diagonal.mean())
     if mean == 0:
-        return round_to_nearest(weight, bits)
+        return round_to_nearest(weight, grid)
     # The most energetic inputs are rounded first, while every other channel can still absorb their error.
     order = np.argsort(-diagonal, kind="stable")
-    damped = hessian[np.ix_(order, order)] + np.eye(len(order)) * damping * mean
+    damped = hessian[np.ix_(order, order)] + np.eye(len(order)) * damping * mean  # float64 from here on
     # Row i of the upper Cholesky factor of H^-1 spreads the error of channel i over the channels after it.
     factor = np.ascontiguousarray(np.linalg.cholesky(np.linalg.inv(damped)).T)
     remaining = weight[order].astype(np.float64)
+    step, zero = (np.broadcast_to(x, weight.shape)[order] for x in grid.steps(len(weight)))
     codes = np.empty(weight.shape, np.int8)
     block = 64
     for begin in range(0, len(order), block):
         end = min(begin + block, len(order))
         errors = np.empty((end - begin, weight.shape[1]))
         for i in range(begin, end):
-            q = np.clip(np.rint(remaining[i] / scale), -top, top)
+            q = np.clip(np.rint(remaining[i] / step[i]) + zero[i], grid.low, grid.high)
             codes[order[i]] = q.astype(np.int8)
-            errors[i - begin] = (remaining[i] - q * scale) / factor[i, i]
+            errors[i - begin] = (remaining[i] - (q - zero[i]) * step[i]) / factor[i, i]
             remaining[i + 1 : end] -= np.outer(factor[i, i + 1 : end], errors[i - begin])
         remaining[end:] -= factor[begin:end, end:].T @ errors
-    return QuantizedWeight(codes, scale, bits)
+    return QuantizedWeight(codes, grid.scale, grid.bits, grid.blocks)

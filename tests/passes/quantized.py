@@ -5,9 +5,12 @@ import onnx
 
 from qcompiler.ir.functions import DOMAIN, functions_for
 from qcompiler.ir.saving import to_model
+from qcompiler.quant.blocks import BlockQuantizer
 from qcompiler.quant.groups import GroupTable
+from qcompiler.quant.weight_grid import WeightBlocks
 from qcompiler.quant.weights import QuantizedWeight
 
+from ..runtime_ops import blocks, normalized
 from .helpers import applied, model_of, run
 
 F32 = np.float32
@@ -23,19 +26,74 @@ CODEBOOK_PROBABILITIES = np.array([(0, 0.4, 0.4 / 127, 0, 1, 0.4 / 127), (0, 0.9
 
 # mode: table, axis, segments
 LINEARS = {"rows": (ROWS, -2, 0), "channels": (CHANNELS, -1, 0), "segments": (SEGMENTS, -1, 1)}
+# Every quantizer of a layer's input, with and without row norms where there is a choice.
+INPUTS = [*((mode, normalize) for mode in LINEARS for normalize in (0, 1)), ("blocks", 0)]
 
-_TYPES = {"GroupSort": onnx.TensorProto.INT64, "GroupQuantizeLinear": onnx.TensorProto.UINT8}
+# Element types of the outputs, where they are not all float.
+_TYPES = {
+    "GroupSort": [onnx.TensorProto.INT64],
+    "GroupQuantizeLinear": [onnx.TensorProto.UINT8],
+    "BlockQuantizeLinear": [onnx.TensorProto.UINT8, *[onnx.TensorProto.FLOAT] * 3],
+}
 
 
 def table(array, axis, bits=4):
     return GroupTable.from_array(array, axis, bits)
 
 
-def weight_codes(channels, outputs, seed=0):
-    """Codes of 4 bits and their scales."""
+def block_attributes(block):
+    """Attributes of the operators with blocks; pairs of channels are rotated where blocks have an even number."""
+    return {"bits": 4, "block": block, "clip": 0.875, "slack": 0.25, "rotate": 1 + (block % 2 == 0)}
+
+
+def block_quantizer(block):
+    return BlockQuantizer(**block_attributes(block))
+
+
+def weight_codes(channels, outputs, seed=0, count=0):
+    """Codes of 4 bits and their scales, and `count` blocks of input channels whose operands fit a signed byte."""
     rng = np.random.default_rng(seed)
     codes = rng.integers(-7, 8, (channels, outputs)).astype(np.int8)
-    return QuantizedWeight(codes, rng.uniform(0.05, 0.2, outputs).astype(F32), 4)
+    scale = rng.uniform(0.05, 0.2, outputs).astype(F32)
+    if not count:
+        return QuantizedWeight(codes, scale, 4)
+    shape = (count, outputs)
+    found = WeightBlocks(rng.integers(1, 13, shape).astype(np.uint8), rng.integers(-3, 4, shape).astype(np.int8))
+    return QuantizedWeight(codes, scale, 4, found)
+
+
+def block_bytes(weight):
+    """The input `w_blocks` of an operator."""
+    if weight.blocks is None:
+        return np.full((1, len(weight.scale)), 0x18, np.uint8)
+    return (16 * weight.blocks.multiplier.astype(int) + weight.blocks.zero_point + 8).astype(np.uint8)
+
+
+def lowered(op, mode, normalize, block, x="x", more="", last=""):
+    """The node of a lowered layer as text, with more attributes and inputs behind its own."""
+    if mode == "blocks":
+        attributes = ", ".join(f"{name} = {value}" for name, value in block_attributes(block).items()) + more
+        return f"qcompiler.{op.replace('Group', 'Block')} <{attributes}> ({x}, w, w_scale, w_blocks, b{last})"
+    _, axis, segments = LINEARS[mode]
+    attributes = f"bits = 4, axis = {axis}, segments = {segments}, normalize = {normalize}{more}"
+    return f"qcompiler.{op} <{attributes}> ({x}, w, w_scale, w_blocks, groups, b{last})"
+
+
+def layer_constants(mode, weight, bias):
+    """The initialisers that `lowered` names."""
+    groups = {} if mode == "blocks" else {"groups": LINEARS[mode][0]}
+    return {"w": weight.codes, "w_scale": weight.scale, "w_blocks": block_bytes(weight), "b": bias, **groups}
+
+
+def defined(x, weight, bias, mode, normalize, block):
+    """What the definition of the fused operator says of a layer, and how far that may move (`check_near`)."""
+    rest = {"w_blocks": block_bytes(weight), "weight": weight.codes, "w_scale": weight.scale, "bias": bias}
+    if mode == "blocks":
+        return blocks.linear(x, **rest, **block_attributes(block))
+    groups, axis, segments = LINEARS[mode]
+    divided = normalized.divide_rows(x)[0] if normalize else x
+    assert not normalized.is_ambiguous(divided, groups, axis)
+    return normalized.linear(x, **rest, groups=groups, bits=4, axis=axis, segments=segments, normalize=normalize)
 
 
 def quantized_model(text, int4=None, **initialisers):
@@ -47,8 +105,8 @@ def quantized_model(text, int4=None, **initialisers):
     # Operators of this project have no type rules: the pass that makes them writes the types, here the test does.
     known = {item.name for item in [*model.graph.output, *model.graph.value_info]}
     for node in model.graph.node:
-        kind = _TYPES.get(node.op_type, onnx.TensorProto.FLOAT)
-        for name in node.output if node.domain == DOMAIN else ():
+        kinds = _TYPES.get(node.op_type, [onnx.TensorProto.FLOAT] * len(node.output))
+        for name, kind in zip(node.output, kinds, strict=True) if node.domain == DOMAIN else ():
             if name not in known:
                 model.graph.value_info.append(onnx.helper.make_tensor_value_info(name, kind, None))
     return model

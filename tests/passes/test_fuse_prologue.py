@@ -3,11 +3,22 @@ import pytest
 
 from qcompiler.passes.fuse_prologue import FusePrologue
 
-from ..runtime_ops import normalized, reference
+from ..runtime_ops import reference
 from .helpers import applied, check_golden, check_idempotent, check_unchanged, weight
-from .quantized import F32, LINEARS, check_near, check_same, outputs_after, quantized_model, weight_codes
+from .quantized import (
+    F32,
+    INPUTS,
+    check_near,
+    check_same,
+    defined,
+    layer_constants,
+    lowered,
+    outputs_after,
+    quantized_model,
+    weight_codes,
+)
 
-WEIGHT = weight_codes(8, 3)
+WEIGHT = weight_codes(8, 3, count=2)
 BIAS = np.array([1, 2, 3], F32)
 GAMMA, BETA = np.linspace(0.5, 1.5, 8, dtype=F32), np.linspace(-1, 1, 8, dtype=F32)
 NORM = "[norm1] n = LayerNormalization <axis = -1, epsilon = 0.001> (x, gamma, beta)"
@@ -15,52 +26,71 @@ INPUT = "float[batch, 5, 8] x"
 LINEAR, GELU = "GroupLinear", "GroupLinearGelu"
 
 
-def layer(op=LINEAR, source="n", result="y", name="fc1"):
-    approximate = ', approximate = "tanh"' if op == GELU else ""
-    attributes = f"<bits = 4, axis = AXIS, segments = SEGMENTS, normalize = NORMALIZE{approximate}>"
-    residual = ", r" if op == "GroupLinearAdd" else ""
-    return f"[{name}] {result} = qcompiler.{op} {attributes} ({source}, w, w_scale, groups, b{residual})"
+def layer(op=LINEAR, source="n", result="y", name="fc1", mode="rows", normalize=1):
+    more = ', approximate = "tanh"' if op == GELU else ""
+    last = ", r" if op == "GroupLinearAdd" else ""
+    return f"[{name}] {result} = {lowered(op, mode, normalize, 4, source, more, last)}"
 
 
-def model(body, mode="rows", normalize=1, inputs=INPUT, outputs="float[batch, 5, 3] y", **extra):
-    table, axis, segments = LINEARS[mode]
-    text = f"agraph ({inputs}) => ({outputs}) {{ {body} }}"
-    for name, value in {"AXIS": axis, "SEGMENTS": segments, "NORMALIZE": normalize}.items():
-        text = text.replace(name, str(value))
-    used = {"gamma": GAMMA, "beta": BETA, "groups": table, "w": WEIGHT.codes, "w_scale": WEIGHT.scale, "b": BIAS}
-    return quantized_model(text, **{**used, **extra})
+def model(body, mode="rows", inputs=INPUT, outputs="float[batch, 5, 3] y", **extra):
+    used = {"gamma": GAMMA, "beta": BETA, **layer_constants(mode, WEIGHT, BIAS)}
+    return quantized_model(f"agraph ({inputs}) => ({outputs}) {{ {body} }}", **{**used, **extra})
+
+
+SHOWN = {
+    "w_scale": np.array([1, 2, 0.5], F32),
+    "w_blocks": np.full((1, 3), 0x18, np.uint8),
+    "gamma": np.arange(8, dtype=F32),
+}
 
 
 @pytest.mark.parametrize("axis", [-1, 2])
 def test_golden(axis):
     """Case 1; the last axis has two names."""
-    shown = {"w_scale": np.array([1, 2, 0.5], F32), "gamma": np.arange(8, dtype=F32)}
     check_golden(
         FusePrologue,
-        model(f"{NORM.replace('-1', str(axis))} {layer()}", **shown),
+        model(f"{NORM.replace('-1', str(axis))} {layer()}", **SHOWN),
         """
         x = input [batch, 5, 8]
-        %0 [batch, 5, 3] = qcompiler.LayerNormGroupLinear(x, [0, 1, 2, 3, 4, 5, 6, 7], [-1, -0.7142857, -0.4285714, -0.1428571, 0.1428571, 0.4285714, 0.7142857, 1], w:int8[8, 3], [1, 2, 0.5], groups:float32[2, 6], [1, 2, 3]; axis=-2, bits=4, epsilon=0.001, normalize=1, segments=0)  # fc1
+        %0 [batch, 5, 3] = qcompiler.LayerNormGroupLinear(x, [0, 1, 2, 3, 4, 5, 6, 7], [-1, -0.7142857, -0.4285714, -0.1428571, 0.1428571, 0.4285714, 0.7142857, 1], w:int8[8, 3], [1, 2, 0.5], [[24, 24, 24]], groups:float32[2, 6], [1, 2, 3]; axis=-2, bits=4, epsilon=0.001, normalize=1, segments=0)  # fc1
         y = output %0
         """,  # noqa: E501
     )
 
 
-def test_golden_gelu():
+def test_golden_blocks():
+    """Case 1 of the other family."""
+    check_golden(
+        FusePrologue,
+        model(f"{NORM} {layer(mode='blocks')}", "blocks", **SHOWN),
+        """
+        x = input [batch, 5, 8]
+        %0 [batch, 5, 3] = qcompiler.LayerNormBlockLinear(x, [0, 1, 2, 3, 4, 5, 6, 7], [-1, -0.7142857, -0.4285714, -0.1428571, 0.1428571, 0.4285714, 0.7142857, 1], w:int8[8, 3], [1, 2, 0.5], [[24, 24, 24]], [1, 2, 3]; bits=4, block=4, clip=0.875, epsilon=0.001, rotate=2, slack=0.25)  # fc1
+        y = output %0
+        """,  # noqa: E501
+    )
+
+
+GROUPED = {"bits": 4, "axis": -1, "segments": 1, "normalize": 0}
+IN_BLOCKS = {"bits": 4, "block": 4, "clip": 0.875, "slack": 0.25, "rotate": 2}
+
+
+@pytest.mark.parametrize(
+    ("mode", "op", "attributes", "tables"),
+    [
+        ("segments", "LayerNormGroupLinearGelu", GROUPED, ["groups"]),
+        ("blocks", "LayerNormBlockLinearGelu", IN_BLOCKS, []),
+    ],
+)
+def test_golden_gelu(mode, op, attributes, tables):
     """Case 2; an epsilon that is not written is ONNX's default."""
     default = NORM.replace(", epsilon = 0.001", "")
-    graph, report = applied(FusePrologue, model(f"{default} {layer(GELU)}", "segments", 0))
+    graph, report = applied(FusePrologue, model(f"{default} {layer(GELU, mode=mode, normalize=0)}", mode))
     (node,) = graph.nodes
-    assert (report.applied, node.op, node.name) == (1, "LayerNormGroupLinearGelu", "fc1")
-    assert node.attrs == {
-        "bits": 4,
-        "axis": -1,
-        "segments": 1,
-        "normalize": 0,
-        "approximate": "tanh",
-        "epsilon": pytest.approx(1e-5),
-    }
-    assert [tensor.name for tensor in node.inputs] == ["x", "gamma", "beta", "w", "w_scale", "groups", "b"]
+    assert (report.applied, node.op, node.name) == (1, op, "fc1")
+    assert node.attrs == {**attributes, "approximate": "tanh", "epsilon": pytest.approx(1e-5)}
+    names = ["x", "gamma", "beta", "w", "w_scale", "w_blocks", *tables, "b"]
+    assert [tensor.name for tensor in node.inputs] == names
 
 
 TWO = "float[batch, 5, 3] y, float[batch, 5, 3] z"
@@ -84,6 +114,10 @@ REFUSED = {
     "a layer with a residual": (
         model(f"{NORM} {layer('GroupLinearAdd')}", inputs=f"{INPUT}, float[batch, 5, 3] r"),
         r"alone \(\['GroupLinearAdd'\]\)",
+    ),
+    "a layer in blocks with a residual": (
+        model(f"{NORM} {layer('GroupLinearAdd', mode='blocks')}", "blocks", f"{INPUT}, float[batch, 5, 3] r"),
+        r"alone \(\['BlockLinearAdd'\]\)",
     ),
     "no bias": (model(f"{NORM.replace(', beta', '')} {layer()}"), "no constant scale and bias over the last axis"),
     "a computed bias": (
@@ -115,8 +149,9 @@ def test_layers_on_both_sides():
     """Each LayerNormalization goes into its own layer."""
     second = NORM.replace("norm1", "norm2").replace("n =", "n2 =").replace("(x,", "(m,")
     body = f"{NORM} {layer(result='m')} {second} {layer(source='n2', name='fc2')}"
-    square = {"w": weight_codes(8, 8).codes, "w_scale": weight_codes(8, 8).scale, "b": np.zeros(8, F32)}
-    made = model(body, outputs="float[batch, 5, 8] y", **square)
+    made = model(
+        body, outputs="float[batch, 5, 8] y", **layer_constants("rows", weight_codes(8, 8, count=2), np.zeros(8, F32))
+    )
     graph, report = applied(FusePrologue, made)
     assert report.applied == 2
     assert [(node.op, node.name) for node in graph.nodes] == [
@@ -126,26 +161,21 @@ def test_layers_on_both_sides():
     check_same(FusePrologue, made, 1e-6, x=weight(2, 5, 8))
 
 
+@pytest.mark.parametrize("mode", ["rows", "blocks"])
 @pytest.mark.parametrize("op", [LINEAR, GELU])
-def test_idempotent(op):
-    check_idempotent(FusePrologue, model(f"{NORM} {layer(op)}"))
+def test_idempotent(op, mode):
+    check_idempotent(FusePrologue, model(f"{NORM} {layer(op, mode=mode)}", mode))
 
 
-@pytest.mark.parametrize("normalize", [0, 1])
-@pytest.mark.parametrize("mode", LINEARS)
+@pytest.mark.parametrize(("mode", "normalize"), INPUTS)
 @pytest.mark.parametrize("op", [LINEAR, GELU])
 def test_numerical_oracle(op, mode, normalize):
     """The fused operator against the definition, and against the two nodes that it replaces."""
-    table, axis, segments = LINEARS[mode]
     x = weight(3, 5, 8, seed=1)
-    made = model(f"{NORM} {layer(op)}", mode, normalize)
+    made = model(f"{NORM} {layer(op, mode=mode, normalize=normalize)}", mode)
     (y,) = outputs_after(FusePrologue, made, x=x)
     prepared = reference.layer_norm(x, GAMMA, BETA, 1e-3)
-    divided = normalized.divide_rows(prepared)[0] if normalize else prepared
-    assert not normalized.is_ambiguous(divided, table, axis)
-    expected, slack = normalized.linear(
-        prepared, WEIGHT.codes, WEIGHT.scale, table, BIAS, bits=4, axis=axis, segments=segments, normalize=normalize
-    )
+    expected, slack = defined(prepared, WEIGHT, BIAS, mode, normalize, 4)
     if op == GELU:
         expected, slack = reference.gelu(expected, "tanh"), 1.13 * slack  # the steepest slope of GELU
     check_near(y, expected, slack, 2e-6)  # the runtime's LayerNormalization and tanh

@@ -1,12 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from qcompiler.errors import VerificationError
 from qcompiler.passes.quantize_attention import QuantizeAttention
+from qcompiler.quant.blocks import BlockQuantizer
 from qcompiler.quant.levels import uniform_levels
-from qcompiler.quant.plan import AttentionPlan
+from qcompiler.quant.plan import AttentionPlan, BlockAttentionPlan
 
-from ..runtime_ops import reference
+from ..runtime_ops import blocks, reference
 from .helpers import applied, check_golden, check_idempotent, check_unchanged, model_of, text_of, weight
 from .quantized import (
     CODEBOOK,
@@ -60,8 +63,18 @@ def plan(codebook=False):
     return AttentionPlan("attn", rows, rows, channels, table(PROBABILITIES, -2), uniform_levels(4))
 
 
-def passes(codebook=False):
-    return lambda: QuantizeAttention({"attn": plan(codebook)})
+def block_plan(codebook=False, **changes):
+    query_key, value = BlockQuantizer(4, DIM, 0.875, 0.25), BlockQuantizer(5, DIM, 0.875, 0.25)
+    groups = plan(codebook)
+    made = BlockAttentionPlan("attn", query_key, value, groups.probability, groups.levels)
+    return replace(made, **changes)
+
+
+PLANS = {"groups": plan, "blocks": block_plan}
+
+
+def passes(codebook=False, family="groups"):
+    return lambda: QuantizeAttention({"attn": PLANS[family](codebook)})
 
 
 def test_golden():
@@ -101,8 +114,43 @@ def test_golden():
     )
 
 
+def test_golden_blocks():
+    """Case 2: keys are quantized as tokens, and transposed afterwards; all tokens of the values share a scale."""
+    check_golden(
+        passes(family="blocks"),
+        model(),
+        """
+        x = input [4, 4, 18]
+        %0 [4, 4, 6], %1 [4, 4, 6], %2 [4, 4, 6] = Split(x; axis=-1, num_outputs=3)  # Split_0
+        %3 [4, 4, 2, 3] = Reshape(%0, [0, 0, 2, 3])  # Reshape_1
+        %4 [4, 4, 2, 3] = Reshape(%1, [0, 0, 2, 3])  # Reshape_2
+        %5 [4, 4, 2, 3] = Reshape(%2, [0, 0, 2, 3])  # Reshape_3
+        %6 [4, 2, 4, 3] = Transpose(%3; perm=[0, 2, 1, 3])  # Transpose_4
+        %7 [4, 2, 4, 3] = Transpose(%5; perm=[0, 2, 1, 3])  # Transpose_6
+        %8 [4, 2, 4, 3] = Transpose(%4; perm=[0, 2, 1, 3])  # attn/key/heads
+        %9, %10, %11, %12 = qcompiler.BlockQuantizeLinear(%6; bits=4, block=3, clip=0.875, rotate=1, shared=0, slack=0.25)  # attn/query/QuantizeLinear
+        %13, %14, %15, %16 = qcompiler.BlockQuantizeLinear(%8; bits=4, block=3, clip=0.875, rotate=1, shared=0, slack=0.25)  # attn/key/QuantizeLinear
+        %17, %18, %19, %20 = qcompiler.BlockQuantizeLinear(%7; bits=5, block=3, clip=0.875, rotate=1, shared=1, slack=0.25)  # attn/value/QuantizeLinear
+        %21 = qcompiler.BlockDequantizeLinear(%9, %10, %11, %12)  # attn/query/DequantizeLinear
+        %22 = qcompiler.BlockDequantizeLinear(%13, %14, %15, %16)  # attn/key/DequantizeLinear
+        %23 = qcompiler.BlockDequantizeLinear(%17, %18, %19, %20)  # attn/value/DequantizeLinear
+        %24 = Transpose(%22; perm=[0, 1, 3, 2])  # attn/key/Transpose
+        %25 = MatMul(%21, %24)  # scores
+        %26 = Mul(%25, 0.5)  # Mul_8
+        %27 = Softmax(%26; axis=-1)  # attn
+        %28 = qcompiler.GroupSort(%27, attn/probability.groups:float32[2, 6]; axis=-2)  # attn/probability/GroupSort
+        %29 = qcompiler.GroupQuantizeLinear(%27, %28, attn/probability.groups:float32[2, 6]; bits=4)  # attn/probability/QuantizeLinear
+        %30 = qcompiler.GroupDequantizeLinear(%29, %28, attn/probability.groups:float32[2, 6])  # attn/probability/DequantizeLinear
+        %31 = MatMul(%30, %23)  # context
+        %32 = Transpose(%31; perm=[0, 2, 1, 3])  # Transpose_11
+        %33 [4, 4, 6] = Reshape(%32, [0, 0, 6])  # Reshape_12
+        y = output %33
+        """,  # noqa: E501
+    )
+
+
 def test_golden_codebook():
-    """Case 2: between the codes and their reading, the operand of every code is picked."""
+    """Case 3: between the codes and their reading, the operand of every code is picked."""
     graph, _ = applied(passes(codebook=True), model())
     lines = [line for line in text_of(graph) if "attn/probability" in line or "levels" in line]
     names = "attn/probability.groups:float32[2, 6]"
@@ -117,15 +165,40 @@ def test_golden_codebook():
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_not_applicable(spelling):
-    """Case 3: a Softmax that the plan does not name."""
+    """Case 4: a Softmax that the plan does not name."""
     check_unchanged(lambda: QuantizeAttention({}), model(spelling), reason=r"^attn: not in the plan$")
 
 
 def test_not_applicable_without_a_product_of_scores():
+    """Case 5."""
     body = FRONT + " t = Tanh (s) " + BACK.replace("(l)", "(t)")
     text = f"agraph (float[4, {TOKENS}, 18] x) => (float[4, {TOKENS}, 6] y) {{ {body} }}"
     used = {name: np.array(INTS[name]) for name in ("heads", "joined")}
     check_unchanged(passes(), model_of(text, **used), reason="attn: no product of queries and keys in front of it")
+
+
+def test_not_applicable_to_other_keys():
+    """Case 5: in blocks the tokens of the keys must be known; groups only need the product."""
+    body = SPELLINGS["no bias"][0]
+    body = body.replace("k = Transpose", "t = Transpose").replace("[scores]", "k = Tanh (t) [scores]")
+    text = f"agraph (float[4, {TOKENS}, 18] x) => (float[4, {TOKENS}, 6] y) {{ {body} }}"
+    used = {name: np.array(INTS[name]) for name in ("heads", "joined")} | {"scale": np.array(0.5, F32)}
+    other = model_of(text, **used)
+    check_unchanged(passes(family="blocks"), other, reason="attn: its keys are not the transposed heads of tokens")
+    assert applied(passes(), other)[1].applied == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"value": BlockQuantizer(4, 2)}, "cuts the 3 channels of a head into blocks of 2"),
+        ({"query_key": BlockQuantizer(4, 6)}, "cuts the 3 channels of a head into blocks of 6"),
+        ({"query_key": BlockQuantizer(4, 1, rotate=2)}, "rotates channels, which attention does not"),
+    ],
+)
+def test_blocks_for_other_heads(changes, message):
+    with pytest.raises(VerificationError, match=message):
+        applied(lambda: QuantizeAttention({"attn": block_plan(**changes)}), model())
 
 
 def test_a_plan_for_another_graph():
@@ -136,10 +209,11 @@ def test_a_plan_for_another_graph():
         applied(passes(), model_of(text))
 
 
+@pytest.mark.parametrize("family", PLANS)
 @pytest.mark.parametrize("codebook", [False, True])
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_idempotent(spelling, codebook):
-    check_idempotent(passes(codebook), model(spelling))
+def test_idempotent(spelling, codebook, family):
+    check_idempotent(passes(codebook, family), model(spelling))
 
 
 @pytest.mark.parametrize("codebook", [False, True], ids=["uniform", "codebook"])
@@ -160,5 +234,28 @@ def test_numerical_oracle(spelling, codebook):
         num_heads=HEADS,
         scale=0.5,
         bits=4,
+    )
+    check_near(y, expected, slack, 2e-6)  # float products of read-back values, and the runtime's softmax
+
+
+@pytest.mark.parametrize("codebook", [False, True], ids=["uniform", "codebook"])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_numerical_oracle_of_blocks(spelling, codebook):
+    """Likewise what the definition of BlockAttention says."""
+    x = weight(4, TOKENS, 18, seed=1)
+    (y,) = outputs_after(passes(codebook, "blocks"), model(spelling), x=x)
+    chosen = block_plan(codebook)
+    expected, slack = blocks.attention(
+        x,
+        chosen.probability.to_array(),
+        chosen.levels,
+        SPELLINGS[spelling][1],
+        num_heads=HEADS,
+        scale=0.5,
+        qk_bits=4,
+        v_bits=5,
+        block=DIM,
+        clip=0.875,
+        slack=0.25,
     )
     check_near(y, expected, slack, 2e-6)  # float products of read-back values, and the runtime's softmax

@@ -6,12 +6,24 @@ import pytest
 from qcompiler.errors import VerificationError
 from qcompiler.ir.saving import to_model
 from qcompiler.passes.quantize_linears import QuantizeLinears
+from qcompiler.quant.blocks import BlockQuantizer
 from qcompiler.quant.plan import LinearPlan
+from qcompiler.quant.weight_grid import WeightBlocks
 from qcompiler.quant.weights import QuantizedWeight
 
-from ..runtime_ops import normalized
 from .helpers import applied, check_golden, check_idempotent, check_unchanged, model_of, weight
-from .quantized import F32, LINEARS, ROWS, check_near, outputs_after, table, weight_codes
+from .quantized import (
+    F32,
+    INPUTS,
+    LINEARS,
+    ROWS,
+    block_quantizer,
+    check_near,
+    defined,
+    outputs_after,
+    table,
+    weight_codes,
+)
 
 TEXT = "agraph (float[batch, 5, 8] x) => (float[batch, 5, 3] y) { [fc1] m = MatMul (x, w)  y = Add (m, b) }"
 
@@ -20,19 +32,25 @@ def model():
     return model_of(TEXT, w=weight(8, 3), b=np.array([1, 2, 3], F32))
 
 
-def passes(mode="rows", normalize=True, name="fc1", quantized=None):
+def passes(mode="rows", normalize=True, name="fc1", quantized=None, block=4):
     """What makes the pass, for a plan of one layer."""
-    array, axis, _ = LINEARS[mode]
-    plan = LinearPlan(name, quantized or weight_codes(8, 3), table(array, axis), normalize)
+    found = block_quantizer(block) if mode == "blocks" else table(*LINEARS[mode][:2])
+    plan = LinearPlan(name, quantized or weight_codes(8, 3), found, bool(normalize))
     return lambda: QuantizeLinears({name: plan})
 
 
-def unit_scales(bits=4):
-    return QuantizedWeight(weight_codes(8, 3).codes, np.array([1, 2, 0.5], F32), bits)
+def unit_scales(bits=4, blocks=None):
+    return QuantizedWeight(weight_codes(8, 3).codes, np.array([1, 2, 0.5], F32), bits, blocks)
+
+
+TWO_BLOCKS = WeightBlocks(
+    np.array([(1, 2, 3), (4, 5, 12)], np.uint8),
+    np.array([(0, -3, 3), (1, 0, -1)], np.int8),
+)
 
 
 def test_golden():
-    """Case 1: rows are normalised."""
+    """Cases 1 and 4: rows are normalised."""
     check_golden(
         passes("channels", quantized=unit_scales()),
         model(),
@@ -52,7 +70,7 @@ def test_golden():
 
 
 def test_golden_without_row_norm():
-    """Case 2; a weight wider than 4 bits is stored as int8."""
+    """Cases 2 and 4; a weight wider than 4 bits is stored as int8."""
     check_golden(
         passes(normalize=False, quantized=unit_scales(bits=5)),
         model(),
@@ -69,8 +87,36 @@ def test_golden_without_row_norm():
     )
 
 
+def test_golden_blocks():
+    """Cases 3 and 5; the zero points have the type of the codes."""
+    check_golden(
+        passes("blocks", quantized=unit_scales(blocks=TWO_BLOCKS)),
+        model(),
+        """
+        x = input [batch, 5, 8]
+        %0, %1, %2, %3 = qcompiler.BlockQuantizeLinear(x; bits=4, block=4, clip=0.875, rotate=2, shared=0, slack=0.25)  # fc1/QuantizeLinear
+        %4 [8, 3] = DequantizeLinear(w_quantized:int4[8, 3], [[1, 2, 3], [4, 5, 12]], w_zero_point:int4[2, 3]; axis=0, block_size=4)  # w_DequantizeLinear
+        %5 = qcompiler.BlockDequantizeLinear(%0, %1, %2, %3)  # fc1/DequantizeLinear
+        %6 [8, 3] = Mul(%4, [1, 2, 0.5])  # w_rescale
+        %7 = MatMul(%5, %6)  # fc1
+        %8 [batch, 5, 3] = Add(%7, [1, 2, 3])  # Add_1
+        y = output %8
+        """,  # noqa: E501
+    )
+
+
+@pytest.mark.parametrize(("bits", "kind"), [(4, onnx.TensorProto.INT4), (5, onnx.TensorProto.INT8)])
+def test_blocks_reach_the_file(bits, kind):
+    graph, _ = applied(passes("rows", quantized=unit_scales(bits, TWO_BLOCKS)), model())
+    stored = {item.name: item for item in to_model(graph).graph.initializer}
+    for name, expected in (("w_quantized", weight_codes(8, 3).codes), ("w_zero_point", TWO_BLOCKS.zero_point)):
+        assert stored[name].data_type == kind
+        np.testing.assert_array_equal(onnx.numpy_helper.to_array(stored[name]).astype(np.int8), expected)
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(stored["w_multiplier"]), TWO_BLOCKS.multiplier)
+
+
 def test_not_applicable():
-    """Case 3: a MatMul that the plan does not name."""
+    """Case 6: a MatMul that the plan does not name."""
     check_unchanged(lambda: QuantizeLinears({}), model(), reason=r"^fc1: not in the plan$")
 
 
@@ -117,33 +163,37 @@ def test_a_plan_for_another_weight():
         applied(passes(quantized=weight_codes(8, 4)), model())
 
 
-@pytest.mark.parametrize("normalize", [False, True])
-@pytest.mark.parametrize("mode", LINEARS)
-def test_idempotent(mode, normalize):
-    check_idempotent(passes(mode, normalize), model())
+def test_blocks_that_do_not_divide_the_channels():
+    with pytest.raises(VerificationError, match="the plan of 'fc1' cuts tokens of 8 channels into blocks of 3"):
+        applied(passes("blocks", block=3), model())
+    plan = LinearPlan("fc1", weight_codes(8, 3), BlockQuantizer(4, 4, rotate=16))
+    with pytest.raises(VerificationError, match="the plan of 'fc1' rotates tokens of 8 channels in sets of 16"):
+        applied(lambda: QuantizeLinears({"fc1": plan}), model())
+    three = WeightBlocks(np.ones((3, 3), np.uint8), np.zeros((3, 3), np.int8))
+    with pytest.raises(VerificationError, match="the plan of 'fc1' cuts 8 input channels into 3 blocks"):
+        applied(passes(quantized=unit_scales(blocks=three)), model())
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-@pytest.mark.parametrize("normalize", [False, True])
-@pytest.mark.parametrize("mode", LINEARS)
-def test_numerical_oracle(mode, normalize, bits):
+@pytest.mark.parametrize("count", [0, 2])
+@pytest.mark.parametrize(("mode", "normalize"), INPUTS)
+def test_idempotent(mode, normalize, count):
+    check_idempotent(passes(mode, normalize, quantized=weight_codes(8, 3, count=count)), model())
+
+
+def wide(bits):
+    """Plain codes of `bits`."""
+    narrow = weight_codes(8, 3)
+    return QuantizedWeight(narrow.codes if bits == 4 else narrow.codes * 18, narrow.scale, bits)
+
+
+WEIGHTS = {"4 bits": wide(4), "8 bits": wide(8), "blocks": weight_codes(8, 3, count=2)}
+
+
+@pytest.mark.parametrize("form", WEIGHTS)
+@pytest.mark.parametrize(("mode", "normalize"), INPUTS)
+def test_numerical_oracle(mode, normalize, form):
     """The written graph computes the layer as the definition of the fused operator says."""
-    array, axis, segments = LINEARS[mode]
-    codes = weight_codes(8, 3)
-    quantized = QuantizedWeight(codes.codes if bits == 4 else codes.codes * 18, codes.scale, bits)
-    x = weight(6, 5, 8, seed=2) * F32(1 if not normalize else 20)
-    (y,) = outputs_after(passes(mode, normalize, quantized=quantized), model(), x=x)
-    expected, slack = normalized.linear(
-        x,
-        quantized.codes,
-        quantized.scale,
-        array,
-        np.array([1, 2, 3], F32),
-        bits=4,
-        axis=axis,
-        segments=segments,
-        normalize=int(normalize),
-    )
-    divided = normalized.divide_rows(x)[0] if normalize else x
-    assert not normalized.is_ambiguous(divided, array, axis)
+    x = weight(6, 5, 8, seed=2) * F32(20 if normalize else 1)
+    (y,) = outputs_after(passes(mode, normalize, quantized=WEIGHTS[form]), model(), x=x)
+    expected, slack = defined(x, WEIGHTS[form], np.array([1, 2, 3], F32), mode, normalize, 4)
     check_near(y, expected, slack, 1e-6)  # a float product of read-back values instead of integers

@@ -1,8 +1,9 @@
-"""Data with spread channels, and quantizers found the slow way."""
+"""Data with spread channels, weights and correlated inputs, and quantizers found the slow way."""
 
 import numpy as np
 
 from qcompiler.quant.groups import GroupTable, assign, item_ranges
+from qcompiler.quant.moments import InputMoments
 
 F = np.float32
 
@@ -51,3 +52,24 @@ def minmax_multiples(table):
     scale = outer * multiplier
     zero = np.clip(np.rint(-table.lower / scale), 0, top).astype(F)
     return GroupTable(table.lower, table.upper, scale, zero, multiplier, outer, table.axis, table.bits)
+
+
+def weights(channels=24, outputs=10, seed=0):
+    """`[channels, outputs]` whose columns differ in size."""
+    draw = np.random.default_rng(seed)
+    return (draw.standard_normal((channels, outputs)) * draw.uniform(0.2, 3, outputs)).astype(F)
+
+
+def correlated(rows, channels, seed=0):
+    """Inputs `[rows, channels]` of low effective rank, as a network's activations are; float64."""
+    draw = np.random.default_rng(seed)
+    rank = max(channels // 4, 1)
+    mixed = draw.standard_normal((rows, rank)) @ draw.standard_normal((rank, channels))
+    return mixed + 0.3 * draw.standard_normal((rows, channels))
+
+
+def moments_of(quantized, inputs=None):
+    """Moments in float64, written from their definition; without quantized rows those of the float ones."""
+    q, x = quantized.astype(np.float64), (quantized if inputs is None else inputs).astype(np.float64)
+    gram, cross, power = (np.einsum("ni,nj->ij", left, right) for left, right in ((q, q), (q, x), (x, x)))
+    return InputMoments(gram, cross, power, len(q))

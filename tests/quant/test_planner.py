@@ -12,11 +12,9 @@ from qcompiler.quant.planner import (
     channel_importance,
     linear_axis,
     linear_table,
-    linear_weight,
     probability_quantizer,
     quantize_probability,
 )
-from qcompiler.quant.weights import round_to_nearest, second_order
 
 from .fitting import spread_channels
 
@@ -79,30 +77,6 @@ def test_importance_is_the_energy_of_the_rows():
     np.testing.assert_allclose(found, (weight.astype(np.float64) ** 2).sum(1), rtol=1e-6)
 
 
-def test_weights_of_a_layer_with_few_rows_are_rounded_to_nearest():
-    draw = np.random.default_rng(1)
-    weight, inputs = weight_of(24), draw.standard_normal((400, 6)) @ draw.standard_normal((6, 24))
-    moment = (inputs.T @ inputs).astype(F)
-    few, many = linear_weight(weight, 4, moment, rows=95), linear_weight(weight, 4, moment, rows=96)
-    np.testing.assert_array_equal(few.codes, round_to_nearest(weight, 4).codes)
-    np.testing.assert_array_equal(many.codes, second_order(weight, 4, moment.astype(np.float64)).codes)
-    assert (few.codes != many.codes).any()
-
-
-def test_weights_compensate_the_quantizer_of_the_input():
-    draw = np.random.default_rng(2)
-    weight, inputs = weight_of(24), (draw.standard_normal((400, 6)) @ draw.standard_normal((6, 24))).astype(F)
-    quantized = np.trunc(inputs / 2) * 2  # towards zero: a systematic loss that weights can make up for
-    moment = inputs.T @ inputs
-    plain = linear_weight(weight, 6, moment, rows=400)
-    aware = linear_weight(weight, 6, moment, rows=400, sample=(inputs, quantized))
-    errors = [np.linalg.norm(quantized @ found.dequantized() - inputs @ weight) for found in (plain, aware)]
-    assert errors[1] < 0.8 * errors[0]
-    # Too few sampled rows: as if there were no sample.
-    few = linear_weight(weight, 6, moment, rows=400, sample=(inputs[:95], quantized[:95]))
-    np.testing.assert_array_equal(few.codes, plain.codes)
-
-
 @pytest.mark.parametrize("axis", [CHANNELS, ROWS])
 def test_attention_tables_are_symmetric(axis):
     table = attention_table(spread_channels(0), axis, 4, 3)
@@ -149,9 +123,10 @@ def test_codebooks_reach_beyond_the_mean_row(groups, sharpness):
     levels = codebook_levels(p / reach[assign(minimum, maximum, lower, upper)], 4)
     ones, scale = np.ones_like(reach), reach / F(127)
     wider = GroupTable(lower, upper, scale, ones * 0, ones, scale, ROWS, 7)
-    lost = [np.square(quantize_probability(p, *quantizer) - p).mean() for quantizer in (
-        probability_quantizer(p, 4, groups), (wider, levels)
-    )]
+    lost = [
+        np.square(quantize_probability(p, *quantizer) - p).mean()
+        for quantizer in (probability_quantizer(p, 4, groups), (wider, levels))
+    ]
     assert lost[0] <= 1.1 * lost[1]
 
 

@@ -1,0 +1,42 @@
+"""Second moments of a linear layer's quantized input: all that integer weights are fitted from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class InputMoments:
+    """Moments over quantizer rows, see :class:`qcompiler.quant.inputs.LinearInput`.
+
+    They may be float32, half the memory of a whole model's: what is computed from them is computed in float64.
+
+    Attributes:
+        gram: ``quantized^T quantized``, ``[C, C]``.
+        cross: ``quantized^T float``, ``[C, C]``.
+        power: ``float^T float``, ``[C, C]``.
+        rows: Rows that they were taken over.
+    """
+
+    gram: Matrix
+    cross: Matrix
+    power: Matrix
+    rows: int
+
+    def output_error(self, weight: Matrix, quantized: Matrix) -> float:
+        """Relative squared error of the output, ``|Q W' - X W|^2 / |X W|^2``.
+
+        Args:
+            weight: Float weight ``[C, D]`` of the float rows.
+            quantized: Weight of the quantized rows ``[C, D]``.
+        """
+        w, v = weight.astype(np.float64), quantized.astype(np.float64)
+        signal = np.vdot(w, self.power @ w)
+        noise = np.vdot(v, self.gram @ v) - 2 * np.vdot(v, self.cross @ w) + signal
+        return float(max(noise, 0.0) / (signal or 1.0))
