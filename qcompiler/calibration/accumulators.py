@@ -116,29 +116,3 @@ class Normalized:
     def result(self) -> dict[str, NDArray[np.generic]]:
         """What the others kept."""
         return {name: array for accumulator in self._inner for name, array in accumulator.result().items()}
-
-
-class SecondMoment:
-    """Token-weighted second moment ``X^T diag(w) X [C, C]`` of the rows of a tensor.
-
-    A token weighs ``1 / (|x|^2 + typical)`` with the first batch's median ``|x|^2`` as the typical one: the few massive
-    tokens of a vision transformer would own an unweighted moment.
-    """
-
-    def __init__(self) -> None:
-        self._moment: F32 | None = None
-        self._typical = 0.0
-
-    def add(self, x: F32) -> None:
-        """Add every row of a batch."""
-        rows = x.reshape(-1, x.shape[-1])
-        energy = np.einsum("nc,nc->n", rows, rows)
-        if self._moment is None:
-            self._moment = np.zeros((rows.shape[1], rows.shape[1]), np.float32)
-            self._typical = float(np.median(energy)) or 1.0
-        weighted = rows / np.sqrt(energy + self._typical)[:, None]
-        self._moment += weighted.T @ weighted
-
-    def result(self) -> dict[str, NDArray[np.generic]]:
-        """``{"moment": [C, C]}``."""
-        return {} if self._moment is None else {"moment": self._moment}

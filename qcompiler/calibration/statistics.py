@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from qcompiler.errors import CalibrationDataError, OutputPathError
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,12 @@ class Request:
         tensor: Name of the tensor, ``[..., N, C]``.
         sample: Keep a sample of whole instances.
         axes: Keep item ranges for these axes (``CHANNELS``, ``ROWS``).
-        moment: Keep the token-weighted second moment.
-        normalize: Sample and ranges are taken of rows divided by their root mean square.
+        normalize: Ranges are taken of rows divided by their root mean square.
     """
 
     tensor: str
     sample: bool = True
     axes: tuple[int, ...] = ()
-    moment: bool = False
     normalize: bool = False
 
 
@@ -96,17 +94,23 @@ class Statistics:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 header = json.loads(str(archive["__header__"]))
+                found = header["format"]
                 tensors: dict[str, dict[str, NDArray[np.generic]]] = {}
                 for key in archive.files:
                     if key != "__header__":
                         tensor, name = key.rsplit("|", 1)
                         tensors.setdefault(tensor, {})[name] = archive[key]
         except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile) as error:
+            raise _no_statistics(path, error) from None
+        if found != FORMAT:
             raise CalibrationDataError(
-                f"{path} is not a statistics file of qcompile ({error}); write one with --save-stats"
-            ) from None
-        if header.get("format") != FORMAT:
-            raise CalibrationDataError(
-                f"{path} has statistics format {header.get('format')}, this version reads {FORMAT}; calibrate again"
+                f"{path} has statistics format {found}, this version reads {FORMAT}; calibrate again"
             )
-        return cls(tensors, int(header["images"]), header["source"], header["model"])
+        try:
+            return cls(tensors, int(header["images"]), dict(header["source"]), str(header["model"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise _no_statistics(path, error) from None
+
+
+def _no_statistics(path: Path, error: Exception) -> CalibrationDataError:
+    return CalibrationDataError(f"{path} is not a statistics file of qcompile ({error}); write one with --save-stats")

@@ -6,14 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from qcompiler.calibration.accumulators import (
-    InstanceSample,
-    ItemRanges,
-    Normalized,
-    Reservoir,
-    SecondMoment,
-    as_instances,
-)
+from qcompiler.calibration.accumulators import InstanceSample, ItemRanges, Normalized, Reservoir, as_instances
 from qcompiler.quant.groups import CHANNELS, ROWS
 from qcompiler.quant.row_norm import normalize_rows
 
@@ -119,7 +112,6 @@ def test_instance_sample_of_heads():
 
 def test_nothing_was_added():
     assert InstanceSample().result() == {}
-    assert SecondMoment().result() == {}
 
 
 @pytest.mark.parametrize(("axis", "reduced"), [(CHANNELS, 1), (ROWS, 2)])
@@ -145,39 +137,3 @@ def test_normalized():
     assert sorted(found) == ["ranges-2", "sample"]
     np.testing.assert_array_equal(found["sample"], normalize_rows(x))
     np.testing.assert_array_equal(found["ranges-2"][:, 1], normalize_rows(x).max(2).ravel())
-
-
-@pytest.mark.parametrize("shape", [(40, 6), (10, 4, 6), (5, 2, 4, 6)])
-def test_second_moment_is_the_direct_formula(shape):
-    x = np.random.default_rng(3).standard_normal(shape).astype(F) * 3
-    batch = shape[0] // 5 * 2
-    found = streamed(SecondMoment(), x, [batch])["moment"]
-    rows = x.reshape(-1, 6).astype(np.float64)
-    energy = (rows**2).sum(1)
-    typical = np.median((x[:batch].reshape(-1, 6).astype(np.float64) ** 2).sum(1))
-    expected = sum(np.outer(row, row) / (e + typical) for row, e in zip(rows, energy, strict=True))
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
-    np.testing.assert_array_equal(found, found.T)
-
-
-def test_massive_tokens_do_not_own_the_moment():
-    x = np.random.default_rng(4).standard_normal((2, 100, 6)).astype(F)
-    x[:, 0] = 0
-    x[:, 0, 0] = 1e4
-    moment = SecondMoment()
-    moment.add(x)
-    diagonal = np.diag(moment.result()["moment"])
-    assert diagonal[0] < 2 * np.median(diagonal)
-
-
-def test_second_moment_of_zeros():
-    moment = SecondMoment()
-    moment.add(np.zeros((2, 3, 4), F))
-    np.testing.assert_array_equal(moment.result()["moment"], np.zeros((4, 4)))
-
-
-def test_second_moment_is_bounded():
-    moment = SecondMoment()
-    for _ in range(3):
-        moment.add(np.ones((4, 50, 7), F))
-    assert moment.result()["moment"].shape == (7, 7)

@@ -5,7 +5,7 @@ import onnx
 import onnx.parser
 import pytest
 
-from qcompiler.calibration.collector import collect
+from qcompiler.calibration.collector import activations, collect
 from qcompiler.calibration.statistics import Request
 from qcompiler.errors import CalibrationDataError, NonFiniteError
 from qcompiler.quant.groups import CHANNELS, ROWS
@@ -44,7 +44,7 @@ def stacked(feeds):
 def test_every_request_is_answered():
     feeds = images(4)
     requests = [
-        Request("x", axes=(CHANNELS, ROWS), moment=True, normalize=True),
+        Request("x", axes=(CHANNELS, ROWS), normalize=True),
         Request("h"),
         Request("z", sample=False, axes=(ROWS,)),
     ]
@@ -52,9 +52,13 @@ def test_every_request_is_answered():
     assert found.images == 4
     assert found.source == {"kind": "npz"}
     held = {tensor: sorted(arrays) for tensor, arrays in found.tensors.items()}
-    assert held == {"x": ["moment", "ranges-1", "ranges-2", "sample"], "h": ["sample"], "z": ["ranges-2"]}
+    assert held == {"x": ["ranges-1", "ranges-2", "sample"], "h": ["sample"], "z": ["ranges-2"]}
     x = stacked(feeds)
-    np.testing.assert_array_equal(found.get("x", "sample"), normalize_rows(x))
+    np.testing.assert_array_equal(found.get("x", "sample"), x)  # as it is: only ranges are of normalised rows
+    unit = normalize_rows(x)
+    for axis, name in ((1, "ranges-1"), (2, "ranges-2")):
+        expected = np.stack([unit.min(axis).ravel(), unit.max(axis).ravel()], axis=1)
+        np.testing.assert_array_equal(found.get("x", name), expected)
     np.testing.assert_allclose(found.get("h", "sample"), np.log(x), rtol=0, atol=1e-6)
     ranges = found.get("z", "ranges-2")
     np.testing.assert_allclose(ranges[:, 1], (np.log(x.astype(np.float64)) ** 2).max(2).ravel(), rtol=1e-5)
@@ -72,7 +76,7 @@ def test_batches_do_not_matter():
 
 
 def test_size_does_not_grow_with_the_images():
-    requests = [Request("x", axes=(CHANNELS, ROWS), moment=True), Request("h", axes=(ROWS,))]
+    requests = [Request("x", axes=(CHANNELS, ROWS)), Request("h", axes=(ROWS,))]
     sizes = []
     for count in (12, 24):
         found = collect(MODEL, requests, Reader(images(count, batch=500)), threads=1)
@@ -134,3 +138,21 @@ def test_the_model_is_not_changed():
     before = MODEL.SerializeToString()
     collect(MODEL, [Request("h")], Reader(images(1)), threads=1)
     assert MODEL.SerializeToString() == before
+
+
+def test_activations_feed_by_feed():
+    """In the order of the tensors asked for, each as it comes: nothing is gathered."""
+    feeds = images(3, batch=2)
+    reader = Reader(feeds)
+    for number, (count, values) in enumerate(activations(MODEL, ["z", "x"], reader, threads=1)):
+        assert reader.place == number + 1
+        assert count == 2 * (number + 1)
+        assert list(values) == ["z", "x"]
+        np.testing.assert_array_equal(values["x"], feeds[number]["x"])
+        np.testing.assert_allclose(values["z"], np.log(feeds[number]["x"]) ** 2, rtol=0, atol=1e-6)
+    assert number == 2
+
+
+def test_activations_of_an_empty_reader():
+    with pytest.raises(CalibrationDataError, match="empty"):
+        list(activations(MODEL, ["x"], Reader([]), threads=1))

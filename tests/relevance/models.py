@@ -73,3 +73,17 @@ def edited(made, operand, function):
     copy.graph.node.insert(place, onnx.helper.make_node(op, [tensor, "constant"], ["edited"]))
     onnx.checker.check_model(copy, full_check=True)
     return copy
+
+
+def with_weight(made, name, value):
+    """The whole model with another constant: the slow way to replace a weight."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(made)
+    (tensor,) = [item for item in copy.graph.initializer if item.name == name]
+    tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
+    return copy
+
+
+def constant(made, name):
+    """The value of an initialiser."""
+    return next(onnx.numpy_helper.to_array(item) for item in made.graph.initializer if item.name == name)

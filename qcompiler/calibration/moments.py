@@ -1,0 +1,98 @@
+"""Second moments of quantized inputs over all calibration images, in one streaming run of the float model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnx
+from threadpoolctl import threadpool_limits
+
+from qcompiler.calibration.collector import activations
+from qcompiler.calibration.feeds import CalibrationReader
+from qcompiler.quant.groups import F32
+from qcompiler.quant.inputs import LinearInput
+from qcompiler.quant.moments import InputMoments
+
+HELD_OUT = 4  # every so many-th feed is kept for judging what the others were fitted to
+
+
+class MomentAccumulator:
+    """Moments of one layer's input, of the feeds to fit to and of those held out.
+
+    Args:
+        item: Quantizer of the input.
+    """
+
+    def __init__(self, item: LinearInput) -> None:
+        self._item = item
+        self._sums: dict[bool, list[F32]] = {}
+        self._rows = {True: 0, False: 0}
+
+    def add(self, x: F32, held_out: bool) -> None:
+        """Take one batch of the input ``[..., N, C]``."""
+        seen, quantized = self._item.rows(x if x.ndim > 2 else x[:, None, :])
+        found = [quantized.T @ quantized, quantized.T @ seen, seen.T @ seen]
+        kept = self._sums.setdefault(held_out, [np.zeros_like(part) for part in found])
+        for total, part in zip(kept, found, strict=True):
+            total += part
+        self._rows[held_out] += len(seen)
+
+    def result(self) -> tuple[InputMoments, InputMoments | None]:
+        """Moments to fit to, and those held out; all are for fitting where there was one feed only."""
+        fitting = self._moments(False)
+        held_out = self._moments(True)
+        if fitting is None:
+            fitting, held_out = held_out, None
+        assert fitting is not None
+        return fitting, held_out
+
+    def _moments(self, held_out: bool) -> InputMoments | None:
+        if held_out not in self._sums:
+            return None
+        gram, cross, power = self._sums[held_out]
+        return InputMoments(gram, cross, power, self._rows[held_out])
+
+
+def collect_moments(
+    model: onnx.ModelProto,
+    inputs: Mapping[str, tuple[str, LinearInput]],
+    reader: CalibrationReader,
+    *,
+    threads: int = 0,
+    progress: Callable[[int], None] = lambda _: None,
+    most: int | None = None,
+) -> dict[str, tuple[InputMoments, InputMoments | None]]:
+    """Run the data once.
+
+    Args:
+        model: Canonical float model.
+        inputs: Tensor and quantizer of each layer's input, by the layer's name.
+        reader: The data; rewound first if it can be.
+        threads: Threads of ONNX Runtime, 0 for its default.
+        progress: Called with the number of images so far.
+        most: Images to use; None for all.
+
+    Returns:
+        Moments to fit to and held-out moments of each layer.
+
+    Raises:
+        CalibrationDataError: The reader gave nothing.
+        NonFiniteError: NaN or infinity in an activation, with the name of the tensor.
+    """
+    accumulators = {name: MomentAccumulator(item) for name, (_, item) in inputs.items()}
+    tensors = list(dict.fromkeys(tensor for tensor, _ in inputs.values()))
+    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool, threadpool_limits(1):
+        for number, (images, values) in enumerate(activations(model, tensors, reader, threads)):
+            held_out = number % HELD_OUT == HELD_OUT - 1
+
+            def add(name: str, values: Mapping[str, F32] = values, held_out: bool = held_out) -> None:
+                accumulators[name].add(values[inputs[name][0]], held_out)
+
+            list(pool.map(add, inputs))
+            progress(images)
+            if most is not None and images >= most:
+                break
+    return {name: accumulator.result() for name, accumulator in accumulators.items()}

@@ -1,0 +1,135 @@
+"""A model without its weights, which are held once for all the sessions that are cut out of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx
+import onnxruntime as ort
+
+from qcompiler.relevance.array_store import Array, ArrayStore
+
+# Bytes. Smaller constants stay where graph optimisations look for them: shapes, scalars, most biases.
+HELD_FROM = 4096
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A model whose large initialisers lie outside of it.
+
+    Cutting a part, sending it and loading it then cost nothing for the weights.
+
+    Attributes:
+        model: The model; large initialisers have a type and a shape only.
+        weights: Those initialisers, by name.
+    """
+
+    model: onnx.ModelProto
+    weights: ArrayStore[str]
+
+    @classmethod
+    def of(cls, model: onnx.ModelProto, folder: Path | None = None, held_from: int = HELD_FROM) -> Skeleton:
+        """Take a model apart; it is not changed.
+
+        Args:
+            model: A model with its weights inside.
+            folder: Folder to make for the weights; None keeps them in memory.
+            held_from: Bytes of the smallest float32 initialiser that is taken out.
+
+        Raises:
+            OutputPathError: The folder cannot be written.
+        """
+        arrays = (
+            (tensor.name, onnx.numpy_helper.to_array(tensor))
+            for tensor in model.graph.initializer
+            if tensor.data_type == onnx.TensorProto.FLOAT and 4 * math.prod(tensor.dims) >= held_from
+        )
+        weights = ArrayStore[str].of(arrays, folder)
+        return cls(_without(model, weights), weights)
+
+    def constant(self, name: str) -> Array:
+        """The value of an initialiser."""
+        if name in self.weights:
+            return self.weights.get(name)
+        return next(onnx.numpy_helper.to_array(item) for item in self.model.graph.initializer if item.name == name)
+
+    def session(self, part: onnx.ModelProto, threads: int) -> Session:
+        """A session of the whole model or of a part of it.
+
+        Args:
+            part: ``model``, or some of its nodes and initialisers.
+            threads: Threads of ONNX Runtime, 0 for all cores.
+        """
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        names = [tensor.name for tensor in part.graph.initializer if tensor.name in self.weights]
+        arrays = [self.weights.get(name) for name in names]
+        held = [ort.OrtValue.ortvalue_from_numpy(array) for array in arrays]
+        options.add_external_initializers(names, held)
+        session = ort.InferenceSession(part.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return Session(session, (arrays, held))
+
+    def in_files(self, folder: Path) -> Skeleton:
+        """The same with weights in files.
+
+        Raises:
+            OutputPathError: The folder cannot be written.
+        """
+        return replace(self, weights=self.weights.in_files(folder))
+
+    def in_memory(self) -> Skeleton:
+        """The same with weights in memory."""
+        return replace(self, weights=self.weights.in_memory())
+
+
+class Session:
+    """A session of ONNX Runtime and the memory that it reads its weights from.
+
+    Args:
+        session: The session.
+        held: What must live as long as the session.
+    """
+
+    def __init__(self, session: ort.InferenceSession, held: object) -> None:
+        self._session = session
+        self._held = held
+        self._inputs = [item.name for item in session.get_inputs()]
+        self._outputs = [item.name for item in session.get_outputs()]
+
+    def run(self, values: Mapping[str, Array], names: Sequence[str] | None = None) -> dict[str, Array]:
+        """Outputs by name.
+
+        Args:
+            values: At least the inputs.
+            names: Wanted outputs; None for all.
+        """
+        wanted = list(self._outputs if names is None else names)
+        found = self._session.run(wanted, {name: values[name] for name in self._inputs})
+        return dict(zip(wanted, found, strict=True))
+
+
+def _without(model: onnx.ModelProto, weights: ArrayStore[str]) -> onnx.ModelProto:
+    copy = onnx.ModelProto(ir_version=model.ir_version)
+    copy.opset_import.extend(model.opset_import)
+    graph = copy.graph
+    graph.name = model.graph.name
+    graph.node.extend(model.graph.node)
+    graph.input.extend(model.graph.input)
+    graph.output.extend(model.graph.output)
+    for tensor in model.graph.initializer:
+        if tensor.name in weights:
+            graph.initializer.append(_declaration(tensor))
+        else:
+            graph.initializer.append(tensor)
+    return copy
+
+
+def _declaration(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    declared = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    declared.data_location = onnx.TensorProto.EXTERNAL
+    declared.external_data.add(key="location", value="held")  # never opened: the session is given the array
+    return declared
