@@ -8,12 +8,14 @@ from rich.console import Group
 from rich.table import Table
 
 from qcompiler.report.inspection import Inspection
+from qcompiler.report.layer_cells import MEASURED, loss_cell, scheme_cell, share_cell, width_cell
+from qcompiler.report.recount import Recount
 from qcompiler.report.tables import count, facts, file_size, group_counts, table
-from qcompiler.report.text import agreement, bit_operations, calibration, method, sizes
+from qcompiler.report.text import agreement, bit_operations, calibration, loss, method, sizes
 
 _FORMS = {
     "lowered": "fused integer operators of qcompile",
-    "readable": "explicit group quantizers around float products (a look at what was quantized, not a fast model)",
+    "readable": "explicit group quantizers or blocks around float products (to look at, not a fast model)",
     "float": "no quantized layers",
 }
 
@@ -25,18 +27,20 @@ def inspection_table(inspection: Inspection) -> Group:
             layer.name,
             layer.op,
             layer.kind,
-            layer.scheme,
+            scheme_cell(layer.scheme, layer.block, layer.rotate, layer.weight_block),
             layer.weight_bits,
-            layer.activation_bits,
-            group_counts(layer.groups),
+            width_cell(layer.activation_bits, None, layer.value_bits),
+            group_counts(layer.groups) or None,
             None if layer.inner is None else f"{layer.inner} x {layer.outputs}",
             None if layer.stored is None else f"{file_size(layer.weight_bytes)} {layer.stored}",
             None if layer.products is None else count(layer.products),
+            share_cell(layer.relevance),
+            loss_cell(layer.sensitivity),
         )
         for layer in inspection.layers
     )
-    numbers = ("W", "A", "groups", "inner x outputs", "weights", "products")
-    return table("Layers", ("layer", "operator", "kind", "scheme"), numbers, rows)
+    numbers = ("W", "A", "groups", "inner x outputs", "weights", "products", *MEASURED)
+    return table("Layers", ("layer", "operator", "kind", "scheme"), numbers, rows, optional=MEASURED)
 
 
 def inspection_facts(inspection: Inspection, path: Path, size: int) -> Table:
@@ -55,7 +59,11 @@ def inspection_facts(inspection: Inspection, path: Path, size: int) -> Table:
         ("operators", ", ".join(f"{name} {number}" for name, number in sorted(inspection.operators.items()))),
     ]
     if inspection.layers:
-        rows.append(("weights", f"{file_size(sum(layer.weight_bytes for layer in inspection.layers))} in integers"))
+        rows.append(("recomputed", recomputed(inspection.recount)))
+        whole = inspection.recount
+        more = "" if whole is None else f", {file_size(whole.weight_bytes)} with their scales and blocks"
+        codes = file_size(sum(layer.weight_bytes for layer in inspection.layers))
+        rows.append(("weights", f"{codes} in integers{more}"))
     report = inspection.report
     if report is None:
         rows.append(("provenance", "none recorded in the metadata"))
@@ -67,11 +75,22 @@ def inspection_facts(inspection: Inspection, path: Path, size: int) -> Table:
         ("calibration", calibration(report.calibration)),
         ("data hash", str(report.calibration.get("sha256") or "unknown")),
         ("agreement", agreement(report.agreement)),
+        *([("loss", loss(report.loss))] if report.loss is not None else []),
         ("BOPs", bit_operations(report)),
         ("size", sizes(report)),
     ]
     rows += [("warning", text) for text in report.warnings]
     return facts(rows)
+
+
+def recomputed(counts: Recount | None) -> str:
+    """What the budgets limit, counted again from the file alone."""
+    if counts is None:
+        return "not possible: the file does not fix the size of a quantized tensor"
+    return (
+        f"products {counts.fraction_of_w8a8:.4f} of W8A8, bookkeeping {counts.overhead:.4f} of the products, "
+        f"{file_size(counts.bytes)}"
+    )
 
 
 def _plain(value: object) -> str:

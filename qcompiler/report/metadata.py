@@ -64,6 +64,7 @@ def report_from_dict(values: Mapping[str, Any]) -> CompileReport:
         agreement=None if measured is None else {name: measured[name] for name in _AGREEMENT},
         warnings=tuple(values["warnings"]),
         seconds=values["seconds"],
+        loss=values.get("loss"),
     )
 
 

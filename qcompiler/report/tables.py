@@ -42,7 +42,11 @@ def group_counts(groups: Sequence[int]) -> str:
 
 
 def table(
-    title: str, text_columns: Sequence[str], number_columns: Sequence[str], rows: Iterable[Sequence[object]]
+    title: str,
+    text_columns: Sequence[str],
+    number_columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    optional: Sequence[str] = (),
 ) -> Group:
     """A table of plain text: texts to the left, numbers to the right, None as a dash.
 
@@ -53,14 +57,18 @@ def table(
         text_columns: Headers of the leading columns.
         number_columns: Headers of the columns behind them.
         rows: Cells, as many as there are columns.
+        optional: Headers of columns that are left out where all their cells are None.
     """
+    cells = [tuple(row) for row in rows]
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for header in text_columns:
-        shown.add_column(Text(header), overflow="fold")
-    for header in number_columns:
-        shown.add_column(Text(header), overflow="fold", justify="right")
-    for row in rows:
-        shown.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
+    places = []
+    for place, header in enumerate((*text_columns, *number_columns)):
+        if header in optional and all(row[place] is None for row in cells):
+            continue
+        places.append(place)
+        shown.add_column(Text(header), overflow="fold", justify="left" if place < len(text_columns) else "right")
+    for row in cells:
+        shown.add_row(*(Text("-" if row[place] is None else str(row[place])) for place in places))
     # A title of the table's own would be wrapped to the table's width.
     return Group(Text(title, style="bold"), shown)
 

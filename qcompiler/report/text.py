@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -9,12 +10,15 @@ from rich.console import Group
 from rich.table import Table
 
 from qcompiler.ir.passes import PassReport
+from qcompiler.report.layer_cells import EFFECTIVE, MEASURED, loss_cell, scheme_cell, share_cell, width_cell
 from qcompiler.report.tables import count, duration, facts, file_size, group_counts, table
 from qcompiler.report.values import CompileReport, LayerReport
 
 
 def summary(report: CompileReport, model: Path, output: Path) -> Table:
-    """What every compilation ends with: agreement, bit operations, file size, where the result lies.
+    """What every compilation ends with: agreement, loss, bit operations, file size, where the result lies.
+
+    Widths are told apart where layers differ, the loss where the plan was tried out.
 
     Args:
         report: The report.
@@ -23,8 +27,10 @@ def summary(report: CompileReport, model: Path, output: Path) -> Table:
     """
     rows = [
         ("model", f"{model}: {method(report)}"),
+        *([("widths", widths(report.layers))] if report.widths.startswith("mixed") else []),
         ("calibration", calibration(report.calibration)),
         ("agreement", agreement(report.agreement)),
+        *([("loss", loss(report.loss))] if report.loss is not None else []),
         ("BOPs", bit_operations(report)),
         ("size", sizes(report)),
         ("written", f"{output} ({duration(sum(report.seconds.values()))})" if report.seconds else str(output)),
@@ -34,22 +40,26 @@ def summary(report: CompileReport, model: Path, output: Path) -> Table:
 
 def layer_table(layers: Iterable[LayerReport]) -> Group:
     """One row per quantized layer; bit operations are those of one image."""
+    layers = tuple(layers)
     rows = (
         (
             layer.name,
             f"{layer.kind} (fixed)" if layer.fixed else layer.kind,
-            layer.scheme,
-            layer.weight_bits,
-            layer.activation_bits,
-            group_counts(layer.groups),
+            scheme_cell(layer.scheme, layer.block, layer.rotate, layer.weight_block),
+            width_cell(layer.weight_bits, layer.effective_weight_bits),
+            width_cell(layer.activation_bits, layer.effective_activation_bits, layer.value_bits),
+            group_counts(layer.groups) or None,
             f"{layer.tokens} x {layer.inner} x {layer.outputs}",
             count(layer.products),
             count(layer.bookkeeping),
+            share_cell(layer.relevance),
+            loss_cell(layer.sensitivity),
         )
         for layer in layers
     )
-    numbers = ("W", "A", "groups", "rows x inner x outputs", "products", "bookkeeping")
-    return table("Layers", ("layer", "kind", "scheme"), numbers, rows)
+    numbers = ("W", "A", "groups", "rows x inner x outputs", "products", "bookkeeping", *MEASURED)
+    title = f"Layers ({EFFECTIVE})" if any(layer.block or layer.weight_block for layer in layers) else "Layers"
+    return table(title, ("layer", "kind", "scheme"), numbers, rows, optional=MEASURED)
 
 
 def pass_table(passes: Iterable[PassReport]) -> Group:
@@ -83,6 +93,25 @@ def method(report: CompileReport) -> str:
         words.append(f"first and last layer at {report.options.get('first_last_bits', '?')} bits")
     words.append(f"{len(report.layers)} quantized layers")
     return ", ".join(words)
+
+
+def widths(layers: Iterable[LayerReport]) -> str:
+    """How many of the layers whose widths are free have which, the most frequent first.
+
+    ``12 x w4a4, 4 x w3a4; attention 3 x 4/5``: of attention, queries and keys before values and probabilities.
+    """
+    free = [layer for layer in layers if not layer.fixed]
+    linear = Counter(f"w{layer.weight_bits}a{layer.activation_bits}" for layer in free if layer.weight_bits is not None)
+    blocks = Counter(
+        width_cell(layer.activation_bits, None, layer.value_bits) for layer in free if layer.weight_bits is None
+    )
+    parts = [", ".join(f"{number} x {name}" for name, number in found.most_common()) for found in (linear, blocks)]
+    return parts[0] + (f"; attention {parts[1]}" if parts[1] else "")
+
+
+def loss(value: float) -> str:
+    """Divergence of the plan that was chosen, as the search measured it."""
+    return f"KL {value:.4f} nats of the chosen plan on the images that plans were tried out on"
 
 
 def calibration(source: Mapping[str, object]) -> str:

@@ -17,16 +17,24 @@ class LayerReport:
         name: Name of the layer, as in the graph.
         kind: ``patch_embed``, ``qkv``, ``proj``, ``fc1``, ``fc2``, ``head``, ``other`` or ``attention``.
         weight_bits: Width of the weights; None for attention.
-        activation_bits: Width of the activations.
-        scheme: How the input is grouped: ``channels``, ``rows``, ``segments``; for attention the softmax levels,
-            ``uniform`` or ``codebook``.
-        groups: Number of groups, one entry per quantizer (attention: query, key, value, probability).
+        activation_bits: Width of the activations; of queries and keys for attention.
+        scheme: How the input is quantized: ``blocks``, ``channels``, ``rows``, ``segments`` or ``folded``; for
+            attention ``blocks`` or ``groups`` and the softmax levels, ``uniform`` or ``codebook``.
+        groups: Number of groups, one entry per group quantizer (attention in groups: query, key, value, probability).
         tokens: Rows of the product per instance.
         inner: Length of the reduction.
         outputs: Columns of the product.
         products: Bit operations of the products per image.
         bookkeeping: Bit operations of ranges, assignment and rescaling per image.
         fixed: Whether ``--first-last-bits`` decides its widths.
+        value_bits: Width of values and probabilities; None for linear layers.
+        block: Channels of one block of the input; 0 where it is not cut into blocks.
+        rotate: Channels that are rotated together in front of blocks; 1 for none.
+        weight_block: Input channels that share a multiple and a zero point of the weight; 0 for none.
+        effective_weight_bits: Bits per weight with the metadata of its blocks; None for attention.
+        effective_activation_bits: Likewise for the activations (queries and keys).
+        relevance: Share of the model's relevance (of both products for attention); None if it was not measured.
+        sensitivity: Predicted KL divergence of this layer alone under its plan, nats; None if it was not measured.
     """
 
     name: str
@@ -41,6 +49,14 @@ class LayerReport:
     products: int
     bookkeeping: int
     fixed: bool
+    value_bits: int | None = None
+    block: int = 0
+    rotate: int = 1
+    weight_block: int = 0
+    effective_weight_bits: float | None = None
+    effective_activation_bits: float | None = None
+    relevance: float | None = None
+    sensitivity: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +66,7 @@ class CompileReport:
     Attributes:
         version: Version of qcompile.
         method: Quantization method.
-        widths: Uniform widths chosen, e.g. ``w4a4``.
+        widths: Widths of the free layers: ``w4a4`` where all are alike, else ``mixed`` with their mean.
         options: Options in force.
         calibration: Provenance of the calibration data (kind, description, images, hash, preprocessing).
         layers: One entry per quantized layer, in graph order.
@@ -61,6 +77,7 @@ class CompileReport:
         agreement: Share of calibration images with the float model's top-1, in percent, with its standard error, the
             mean KL divergence and the relative error of the output; None when the compilation stopped early.
         warnings: What the user should know.
+        loss: Mean KL divergence of the last plan that was tried out, nats; None where none was.
         seconds: Time per stage.
     """
 
@@ -77,6 +94,7 @@ class CompileReport:
     agreement: Mapping[str, object] | None
     warnings: tuple[str, ...]
     seconds: Mapping[str, float]
+    loss: float | None = None
 
     @property
     def size_ratio(self) -> float:
@@ -100,4 +118,5 @@ class CompileReport:
             "agreement": None if self.agreement is None else dict(self.agreement),
             "warnings": list(self.warnings),
             "seconds": dict(self.seconds),
+            "loss": self.loss,
         }

@@ -22,7 +22,9 @@ LAYERS = (
     LayerReport("patch[proj]", "patch_embed", 8, 8, "rows", (1,), 36, 16, 96, 3_538_944, 46_080, True),
     LayerReport(LONG_NAME, "fc1", 4, 4, "channels", (8,), 37, 96, 384, 21_823_488, 252_192, False),
     LayerReport(
-        "blocks.0.attn", "attention", None, 4, "codebook", (8, 4, 2, 16), 37, 32, 37, 4_206_480, 314_112, False
+        *("blocks.0.attn", "attention", None, 4, "groups, codebook", (8, 4, 2, 16), 37, 32, 37, 4_206_480, 314_112),
+        fixed=False,
+        value_bits=4,
     ),
 )
 
@@ -51,6 +53,38 @@ REPORT = CompileReport(
     seconds={"calibrate": 30.0, "plan": 12.3},
 )
 
+# A plan of mixed widths with blocks, relevance and sensitivity, that was tried out.
+MIXED = replace(
+    REPORT,
+    method="auto",
+    widths="mixed, w4.12a3.90 on average",
+    layers=(
+        LAYERS[0],
+        LayerReport(
+            *("blocks.0.qkv", "qkv", 4, 3, "blocks", (), 37, 96, 288, 12_000_000, 1_000_000),
+            fixed=False,
+            block=32,
+            rotate=16,
+            weight_block=32,
+            effective_weight_bits=4.25,
+            effective_activation_bits=3.258,
+            relevance=0.125,
+            sensitivity=0.00421,
+        ),
+        LayerReport(
+            *("blocks.0.attn", "attention", None, 4, "blocks, uniform", (8,), 37, 32, 37, 4_206_480, 314_112),
+            fixed=False,
+            value_bits=5,
+            block=32,
+            effective_activation_bits=4.0,
+            relevance=0.5,
+        ),
+        replace(LAYERS[1], name="blocks.0.fc1", effective_weight_bits=4.0, effective_activation_bits=4.0),
+        replace(LAYERS[1], name="blocks.1.fc1"),
+    ),
+    loss=0.0375,
+)
+
 STOPPED = replace(REPORT, layers=(), agreement=None)
 
 
@@ -67,11 +101,18 @@ def weight(name: str, inner: int, outputs: int, stored: int, limit: int) -> Tens
     return helper.make_tensor(name, stored, codes.shape, codes.ravel())
 
 
+def weight_blocks(name: str, blocks: int, outputs: int, byte: int = 0x18) -> TensorProto:
+    """Multiples and zero points of the blocks of a weight; without an argument those of plain codes."""
+    return numpy_helper.from_array(np.full((blocks, outputs), byte, np.uint8), name)
+
+
 def lowered_model(report: CompileReport | None = None) -> onnx.ModelProto:
     """A linear layer with 3-bit codes in int4, one with a LayerNorm in front and 8-bit codes, and attention."""
     constants = [
         weight("W1", 4, 6, TensorProto.INT4, 3),
         weight("W2", 2, 3, TensorProto.INT8, 127),
+        weight_blocks("plain6", 1, 6),
+        weight_blocks("plain3", 1, 3),
         groups("g8", 8),
         groups("g2", 2),
         numpy_helper.from_array(np.arange(16, dtype=np.uint8), "uniform"),
@@ -80,9 +121,10 @@ def lowered_model(report: CompileReport | None = None) -> onnx.ModelProto:
     ]
     qkv = {"num_heads": 1, "scale": 1.0, "bits": 4, "domain": "qcompiler"}
     linear = {"axis": -1, "segments": 0, "normalize": 1, "domain": "qcompiler"}
-    norm = ["ones2", "ones2", "W2", "ones3", "g2", "ones3"]
+    norm = ["ones2", "ones2", "W2", "ones3", "plain3", "g2", "ones3"]
+    first = ["x", "W1", "ones6", "plain6", "g8", "ones6"]
     nodes = [
-        helper.make_node("GroupLinear", ["x", "W1", "ones6", "g8", "ones6"], ["y"], "fc[1]", bits=4, **linear),
+        helper.make_node("GroupLinear", first, ["y"], "fc[1]", bits=4, **linear),
         helper.make_node("GroupAttention", ["y", "g8", "g2", "g2", "g8", "codebook"], ["a"], "attn", **qkv),
         helper.make_node("GroupAttention", ["y", "g8", "g8", "g2", "g8", "uniform"], ["b"], "attn2", **qkv),
         helper.make_node("Add", ["a", "b"], ["c"], "sum"),

@@ -8,16 +8,16 @@ import pytest
 
 from qcompiler.report.metadata import LAYER_KEY, REPORT_KEY, layer_from_dict, read_layer, read_report, report_from_dict
 
-from .samples import LAYERS, REPORT, STOPPED, lowered_model
+from .samples import LAYERS, MIXED, REPORT, STOPPED, lowered_model
 
 
-@pytest.mark.parametrize("report", [REPORT, STOPPED])
+@pytest.mark.parametrize("report", [REPORT, STOPPED, MIXED])
 def test_round_trip(report):
     assert report_from_dict(json.loads(json.dumps(report.to_dict()))) == report
 
 
 def test_layer_round_trip():
-    for layer in LAYERS:
+    for layer in (*LAYERS, *MIXED.layers):
         assert layer_from_dict(json.loads(json.dumps(asdict(layer)))) == layer
 
 

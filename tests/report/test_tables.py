@@ -59,6 +59,16 @@ def test_missing_cells_are_dashes():
     assert stream.getvalue().splitlines()[-2].split() == ["attn", "-", "4"]
 
 
+@pytest.mark.parametrize(("cells", "shown"), [((None, None), False), ((None, 0), True)])
+def test_optional_columns_need_a_value(cells, shown):
+    stream = io.StringIO()
+    rows = [("a", cells[0], 1), ("b", cells[1], 2)]
+    Console(file=stream, width=80).print(table("T", ("layer",), ("KL", "A"), rows, optional=("KL",)))
+    text = [line.split() for line in stream.getvalue().splitlines()]
+    assert ["layer", *["KL"] * shown, "A"] in text
+    assert ["b", *["0"] * shown, "2"] in text
+
+
 def test_facts_wrap_beside_their_label():
     stream = io.StringIO()
     Console(file=stream, width=30).print(facts([("label", "word " * 10)]))

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from qcompiler.report import text
 
-from .samples import LONG_NAME, REPORT, STOPPED
+from .samples import LONG_NAME, MIXED, REPORT, STOPPED
 
 
 def shown(part, width=100_000):
@@ -53,9 +53,33 @@ def test_calibration_without_description():
 def test_layer_table():
     found = shown(text.layer_table(REPORT.layers)).splitlines()
     attention = next(line for line in found if line.strip().startswith("blocks.0.attn"))
-    assert " ".join(attention.split()) == "blocks.0.attn attention codebook - 4 8/4/2/16 37 x 32 x 37 4.21 M 314 k"
+    assert " ".join(attention.split()).endswith(" groups, codebook - 4/4 8/4/2/16 37 x 32 x 37 4.21 M 314 k")
+    assert found[0] == "Layers"
+    assert found[2].split()[-2:] == ["products", "bookkeeping"]  # nothing was measured
     assert any(LONG_NAME in line for line in found)
     assert any("patch[proj]" in line and "patch_embed (fixed)" in line for line in found)
+
+
+def test_layer_table_of_mixed_widths_and_blocks():
+    found = shown(text.layer_table(MIXED.layers)).splitlines()
+    assert found[0] == "Layers (in parentheses: bits with the multiples and zero points of blocks)"
+    assert found[2].split()[-5:] == ["products", "bookkeeping", "relevance", "KL", "alone"]
+    rows = {line.split()[0]: " ".join(line.split()[1:]) for line in found[3:] if line.strip()}
+    sizes = "37 x 96 x 288 12.0 M 1.00 M"
+    blocks = "blocks 32, rotate 16; weight blocks 32"
+    assert rows["blocks.0.qkv"] == f"qkv {blocks} 4 (4.25) 3 (3.26) - {sizes} 12.5 % 0.00421"
+    assert rows["blocks.0.attn"] == "attention blocks 32, uniform - 4/5 8 37 x 32 x 37 4.21 M 314 k 50 % -"
+    # Without metadata of blocks the effective bits are the nominal ones, and are not repeated.
+    assert rows["blocks.0.fc1"] == rows["blocks.1.fc1"]
+    assert rows["blocks.0.fc1"].startswith("fc1 channels 4 4 8 ")
+
+
+def test_summary_of_mixed_widths_and_a_measured_loss():
+    found = lines(text.summary(MIXED, Path("vit.onnx"), Path("q.onnx")))
+    assert list(found) == ["model", "widths", "calibration", "agreement", "loss", "BOPs", "size", "written"]
+    assert "auto, mixed, w4.12a3.90 on average, first and last layer at 8 bits" in found["model"]
+    assert found["widths"].split(maxsplit=1)[1].strip() == "2 x w4a4, 1 x w4a3; attention 1 x 4/5"
+    assert "KL 0.0375 nats" in found["loss"]
 
 
 def test_layer_table_on_a_narrow_terminal_keeps_names_whole():

@@ -1,0 +1,1 @@
+"""Quantized layers of a model file, read from its nodes and constants alone."""
