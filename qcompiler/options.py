@@ -6,8 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from qcompiler.errors import OptionError
+from qcompiler.relevance.executors import EXECUTORS
+from qcompiler.relevance.lrp_shares import RULES, ZPLUS
 
-METHODS = ("igq",)
+__all__ = ["DEFAULT_BOP_BUDGET", "EFFORTS", "EXECUTORS", "GROUPINGS", "METHODS", "RULES", "STAGES", "CompileOptions"]
+
+METHODS = ("auto", "igq", "mixq", "lrp")
+EFFORTS = ("low", "default", "high")
 GROUPINGS = ("integer", "exact")
 STAGES = ("canonicalise", "quantize", "lower")
 DEFAULT_BOP_BUDGET = 0.25
@@ -18,8 +23,17 @@ class CompileOptions:
     """What to do with a model.
 
     Attributes:
-        method: Quantization method: ``igq``, instance-aware group quantization.
+        method: ``auto``: widths, schemes and blocks of every layer by measured sensitivity; ``igq``: instance-aware
+            group quantization at uniform widths; ``mixq``: mixed widths by relevance times sensitivity, clipped
+            channel-wise; ``lrp``: likewise by relevance alone.
         bits: Uniform widths such as ``w4a4``; None lets the budget choose them.
+        bits_file: A plan written by ``save_plan`` or edited by hand, instead of a search.
+        save_plan: Where to write the plan.
+        size_budget: Size of the written model as a fraction of the float model's; None for no limit.
+        strict_bits: No multiples or zero points per block: codes, and scales per token, channel or group alone.
+        effort: How much is measured instead of estimated: ``low``, ``default`` or ``high``.
+        executor: Where sensitivities are measured: ``processes``, ``ray`` or ``inline``.
+        lrp_rule: Rule of linear layers in the relevance: ``zplus`` or ``gamma``.
         bop_budget: Bit operations of the free integer products as a fraction of W8A8; None for 0.25 when ``bits`` is
             not given either. With ``bits`` it is only checked.
         overhead_budget: Bookkeeping of the groups as a fraction of the products.
@@ -28,7 +42,8 @@ class CompileOptions:
         group_candidates: Group counts to choose from, per quantizer.
         first_last_bits: Width of patch embedding and head, weights and activations.
         images: Most calibration images to use.
-        probe_images: Images that group counts are measured on.
+        probe_images: Images that sensitivities are measured on.
+        trial_images: Images that whole plans are tried out on.
         stop_after: Stage whose graph is the result: ``canonicalise``, ``quantize`` or ``lower``.
         verify_each: Check the graph after every pass instead of every stage.
         threads: Threads of ONNX Runtime; 0 for all cores.
@@ -36,15 +51,23 @@ class CompileOptions:
         save_stats: Where to write the statistics.
     """
 
-    method: str = "igq"
+    method: str = "auto"
     bits: str | None = None
+    bits_file: Path | None = None
+    save_plan: Path | None = None
+    size_budget: float | None = None
+    strict_bits: bool = False
+    effort: str = "default"
+    executor: str = "processes"
+    lrp_rule: str = ZPLUS
     bop_budget: float | None = None
     overhead_budget: float = 0.125
     groups: str = "integer"
     group_candidates: tuple[int, ...] = (1, 4, 8, 16)
     first_last_bits: int = 8
-    images: int = 128
-    probe_images: int = 8
+    images: int = 256
+    probe_images: int = 16
+    trial_images: int = 64
     stop_after: str = "lower"
     verify_each: bool = False
     threads: int = 0
@@ -59,9 +82,20 @@ class CompileOptions:
         """
         _one_of("--method", self.method, METHODS)
         _one_of("--groups", self.groups, GROUPINGS)
+        _one_of("--effort", self.effort, EFFORTS)
+        _one_of("--executor", self.executor, EXECUTORS)
+        _one_of("--lrp-rule", self.lrp_rule, RULES)
         _one_of("--stop-after", self.stop_after, STAGES)
         if self.bop_budget is not None and not 0 < self.bop_budget <= 1:
             raise OptionError(f"--bop-budget {self.bop_budget:g} is not in (0, 1]: it is a fraction of W8A8")
+        if self.size_budget is not None and not 0 < self.size_budget <= 1:
+            raise OptionError(
+                f"--size-budget {self.size_budget:g} is not in (0, 1]: it is a fraction of the float model"
+            )
+        if self.bits is not None and self.bits_file is not None:
+            raise OptionError(
+                "--bits gives all layers one width and --bits-file gives each its own: give one of the two"
+            )
         if not 0 <= self.overhead_budget <= 10:
             raise OptionError(
                 f"--overhead-budget {self.overhead_budget:g} is not in [0, 10]: it is a fraction of the products"
@@ -70,15 +104,26 @@ class CompileOptions:
             raise OptionError(f"--first-last-bits {self.first_last_bits} is not in 2..8")
         if not self.group_candidates or not all(1 <= count <= 64 for count in self.group_candidates):
             raise OptionError("group candidates must be whole numbers in 1..64, at least one")
-        if self.images < 1 or self.probe_images < 1:
+        if self.images < 1 or self.probe_images < 1 or self.trial_images < 1:
             raise OptionError("the number of calibration images must be at least 1")
+        if self.threads < 0:
+            raise OptionError(f"--threads {self.threads} is negative; 0 means all cores")
         if self.stats is not None and self.save_stats is not None:
             raise OptionError("--stats reads statistics and --save-stats writes them: give one of the two")
+
+    @property
+    def product_budget(self) -> float | None:
+        """Limit of the free products as a fraction of W8A8; None where ``bits`` or a plan's file decides alone."""
+        if self.bop_budget is None and self.bits is None and self.bits_file is None:
+            return DEFAULT_BOP_BUDGET
+        return self.bop_budget
 
     def to_dict(self) -> dict[str, object]:
         """The options as plain values; file paths are left out, they say nothing about the result."""
         values = asdict(self)
-        values.pop("stats"), values.pop("save_stats")
+        for path in ("stats", "save_stats", "save_plan", "bits_file"):
+            values.pop(path)
+        values.pop("executor")  # it decides where something is measured, not what is found
         values["group_candidates"] = list(self.group_candidates)
         return values
 

@@ -65,15 +65,27 @@ def choose_uniform(products: Sequence[LayerProduct], budget: float) -> Widths:
     Raises:
         BudgetError: Not even the cheapest widths fit; the message names the smallest budget that can be met.
     """
-    for widths in UNIFORM_WIDTHS:
-        if fraction_of_w8a8(products, widths) <= budget * (1 + 1e-9):
-            return widths
-    cheapest = UNIFORM_WIDTHS[-1]
+    check_affordable(products, budget, UNIFORM_WIDTHS[-1])
+    return next(widths for widths in UNIFORM_WIDTHS if fraction_of_w8a8(products, widths) <= budget * (1 + 1e-9))
+
+
+def check_affordable(products: Sequence[LayerProduct], budget: float, cheapest: Widths) -> None:
+    """Refuse a budget that does not even pay for the cheapest widths.
+
+    Args:
+        products: Products whose widths are free.
+        budget: Fraction of the W8A8 bit operations (``--bop-budget``).
+        cheapest: Narrowest widths that may be chosen.
+
+    Raises:
+        BudgetError: The message names the smallest budget that can be met.
+    """
     least = fraction_of_w8a8(products, cheapest)
-    raise BudgetError(
-        f"no configuration meets --bop-budget {budget:g}: the cheapest ({cheapest}) needs {least:.4f} of W8A8; "
-        f"give --bop-budget {_ceiling(least)} or more"
-    )
+    if least > budget * (1 + 1e-9):
+        raise BudgetError(
+            f"no configuration meets --bop-budget {budget:g}: the cheapest ({cheapest}) needs {least:.4f} of W8A8; "
+            f"give --bop-budget {_ceiling(least)} or more"
+        )
 
 
 def _ceiling(value: float) -> str:

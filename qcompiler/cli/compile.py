@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import RenderableType
 
-from qcompiler.cli.parser import Parser, add_output_flags, add_preprocessing_flags, preprocessing_of
-from qcompiler.cli.paths import check_output, default_output, existing_model
+from qcompiler.cli.parser import (
+    Parser,
+    add_calibration_flags,
+    add_measurement_flags,
+    add_output_flags,
+    add_preprocessing_flags,
+    preprocessing_of,
+    thread_count,
+)
+from qcompiler.cli.paths import check_output, default_output, existing_model, given
 from qcompiler.cli.terminal import Terminal
 from qcompiler.errors import OptionError
 from qcompiler.options import DEFAULT_BOP_BUDGET, GROUPINGS, METHODS, STAGES, CompileOptions
@@ -21,6 +28,7 @@ Quantize a float ONNX vision transformer and write an ONNX model whose linear la
 integers, in ONNX Runtime with or without the operator library.
 
 Other commands:
+  qcompile analyze MODEL --calib DATA       relevance and sensitivity of each layer, without compiling
   qcompile inspect MODEL                    what each layer of a written model became, from the file alone
   qcompile eval FLOAT MODEL... --images I   top-1, drop and agreement on labelled images
   qcompile bench FLOAT MODEL...             latency, interleaved, as a ratio to float
@@ -30,6 +38,7 @@ _EXAMPLES = """\
 examples:
   qcompile vit.onnx --method igq --bop-budget 0.25 --calib images/ --preset half -o vit.igq.onnx
   qcompile vit.onnx --bits w4a4 --calib calib.npz
+  qcompile vit.onnx --bop-budget 0.3 --size-budget 0.15 --calib images/ --preset half --report report/
 """
 
 
@@ -51,8 +60,24 @@ def build_parser() -> Parser:
         f"(default: {DEFAULT_BOP_BUDGET:g}, the cost of W4A4; not limited when --bits is given)",
     )
     method.add_argument(
+        "--size-budget",
+        type=float,
+        metavar="F",
+        help="size of the written model as a fraction of MODEL's (default: no limit)",
+    )
+    method.add_argument(
         "--bits", metavar="wXaY", help="widths of weights and activations, e.g. w4a4, instead of the budget's"
     )
+    method.add_argument(
+        "--bits-file", type=Path, metavar="FILE", help="a plan written by --save-plan, or edited by hand: no search"
+    )
+    method.add_argument("--save-plan", type=Path, metavar="FILE", help="write the plan as JSON")
+    method.add_argument(
+        "--strict-bits",
+        action="store_true",
+        help="no multiples or zero points per block of channels: only codes, and scales per token, channel or group",
+    )
+    add_measurement_flags(method)
     method.add_argument(
         "--overhead-budget",
         type=float,
@@ -75,18 +100,7 @@ def build_parser() -> Parser:
         default=default.first_last_bits,
         help="width of patch embedding and head (default: %(default)s)",
     )
-    data = parser.add_argument_group("calibration data")
-    data.add_argument(
-        "--calib",
-        metavar="DATA",
-        help="a folder of images, an .npz with arrays named like the inputs, or module:callable giving an onnxruntime "
-        "CalibrationDataReader (default: <stem>.calib.npz beside MODEL, else synthetic images)",
-    )
-    data.add_argument(
-        "--images", type=int, metavar="N", default=default.images, help="most images to use (default: %(default)s)"
-    )
-    data.add_argument("--save-stats", type=Path, metavar="FILE", help="write the calibration statistics")
-    data.add_argument("--stats", type=Path, metavar="FILE", help="read them instead of running the calibration data")
+    add_calibration_flags(parser)
     add_preprocessing_flags(parser)
     work = parser.add_argument_group("compilation")
     work.add_argument(
@@ -95,10 +109,15 @@ def build_parser() -> Parser:
         default=STAGES[-1],
         help="write the graph of an earlier stage: the canonical float graph, or the readable quantized one",
     )
+    work.add_argument("--report", type=Path, metavar="DIR", help="write report.html and report.json into DIR")
     work.add_argument("--verify-each", action="store_true", help="check the graph after every pass, not every stage")
     work.add_argument("--explain", metavar="PASS", help="print what this pass looked at and left alone, and why")
     work.add_argument(
-        "--threads", type=int, metavar="N", default=default.threads, help="threads of ONNX Runtime, 0 for all cores"
+        "--threads",
+        type=thread_count,
+        metavar="N",
+        default=default.threads,
+        help="threads of ONNX Runtime, 0 for all cores",
     )
     add_output_flags(parser)
     return parser
@@ -126,7 +145,11 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> None:
         )
     report = result.report
     terminal.warn(report.warnings)
-    terminal.result({"model": str(model), "output": str(output), **report.to_dict()})
+    content = {"model": str(model), "output": str(output), **report.to_dict()}
+    terminal.result(content)
+    if arguments.report is not None:
+        search = result.search.to_dict() if result.search is not None else None
+        driver.write_report({"model": model.name, "report": report.to_dict(), "search": search}, arguments.report)
     if terminal.verbose:
         terminal.show(text.pass_table(report.passes), text.stage_table(report.seconds), text.layer_table(report.layers))
     if arguments.explain is not None:
@@ -144,6 +167,13 @@ def options_of(arguments: argparse.Namespace) -> CompileOptions:
         method=arguments.method,
         bits=arguments.bits,
         bop_budget=arguments.bop_budget,
+        bits_file=arguments.bits_file,
+        save_plan=arguments.save_plan,
+        size_budget=arguments.size_budget,
+        strict_bits=arguments.strict_bits,
+        effort=arguments.effort,
+        executor=arguments.executor,
+        lrp_rule=arguments.lrp_rule,
         overhead_budget=arguments.overhead_budget,
         groups=arguments.groups,
         first_last_bits=arguments.first_last_bits,
@@ -158,14 +188,12 @@ def options_of(arguments: argparse.Namespace) -> CompileOptions:
 
 def _check_paths(arguments: argparse.Namespace, output: Path) -> None:
     """Nothing that is read is written, and every file to write has a place: known before the minutes of work."""
-    read = [arguments.model, *_paths([arguments.calib, arguments.stats])]
+    read = given(arguments.model, arguments.calib, arguments.stats, arguments.bits_file)
     check_output(output, "--output", read)
     if arguments.save_stats is not None:
         check_output(arguments.save_stats, "--save-stats", [*read, output])
-
-
-def _paths(values: Iterable[str | Path | None]) -> list[Path]:
-    return [Path(value) for value in values if value is not None]
+    if arguments.save_plan is not None:
+        check_output(arguments.save_plan, "--save-plan", [*read, *given(output, arguments.save_stats)])
 
 
 def _check_pass(name: str) -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from qcompiler.cli import bench, evaluate, export, inspect
+from qcompiler.cli import analyze, bench, evaluate, export, inspect
 from qcompiler.cli import compile as compile_command
 from qcompiler.cli.terminal import Terminal
 from qcompiler.errors import QcompilerError
@@ -15,7 +15,7 @@ USER_ERROR = 2
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 
-COMMANDS = {"inspect": inspect, "eval": evaluate, "bench": bench, "export": export}
+COMMANDS = {"analyze": analyze, "inspect": inspect, "eval": evaluate, "bench": bench, "export": export}
 
 
 def main(words: Sequence[str] | None = None) -> int:

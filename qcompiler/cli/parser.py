@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import qcompiler
 from qcompiler.errors import OptionError
+from qcompiler.options import EFFORTS, EXECUTORS, RULES, CompileOptions
 
 if TYPE_CHECKING:
     from qcompiler.driver.preprocessing import Preprocessing
@@ -40,6 +42,49 @@ def add_output_flags(parser: Parser) -> None:
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
     group.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
     group.add_argument("--verbose", action="store_true", help="print more: tables of layers, passes and stages")
+
+
+def add_calibration_flags(parser: Parser) -> None:
+    """Where the unlabelled images come from, and their statistics."""
+    group = parser.add_argument_group("calibration data")
+    group.add_argument(
+        "--calib",
+        metavar="DATA",
+        help="a folder of images, an .npz with arrays named like the inputs, or module:callable giving an onnxruntime "
+        "CalibrationDataReader (default: <stem>.calib.npz beside MODEL, else synthetic images)",
+    )
+    group.add_argument(
+        "--images",
+        type=int,
+        metavar="N",
+        default=CompileOptions().images,
+        help="most images to use (default: %(default)s)",
+    )
+    group.add_argument("--save-stats", type=Path, metavar="FILE", help="write the calibration statistics")
+    group.add_argument("--stats", type=Path, metavar="FILE", help="read them instead of running the calibration data")
+
+
+def add_measurement_flags(group: argparse._ArgumentGroup) -> None:
+    """How relevance and sensitivity are measured."""
+    default = CompileOptions()
+    group.add_argument(
+        "--effort",
+        choices=EFFORTS,
+        default=default.effort,
+        help="how much is measured instead of estimated (default: %(default)s)",
+    )
+    group.add_argument(
+        "--lrp-rule",
+        choices=RULES,
+        default=default.lrp_rule,
+        help="relevance rule of linear layers (default: %(default)s)",
+    )
+    group.add_argument(
+        "--executor",
+        choices=EXECUTORS,
+        default=default.executor,
+        help="where sensitivities are measured (default: %(default)s; ray: the cluster of RAY_ADDRESS, or a local one)",
+    )
 
 
 def add_preprocessing_flags(parser: Parser) -> None:

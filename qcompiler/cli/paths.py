@@ -26,6 +26,11 @@ def default_output(model: Path, method: str) -> Path:
     return model.with_name(f"{model.stem}.{method}.onnx")
 
 
+def given(*values: str | Path | None) -> list[Path]:
+    """Those files that were named at all."""
+    return [Path(value) for value in values if value is not None]
+
+
 def check_output(output: Path, option: str, inputs: Iterable[Path]) -> None:
     """Refuse an output before any work is done for it.
 

@@ -13,6 +13,7 @@ import pytest
 from qcompiler import driver
 from qcompiler.cli import main
 from tests.report.samples import REPORT, float_model
+from tests.report.search_samples import SEARCH
 
 
 @dataclass
@@ -30,7 +31,7 @@ class FakeDriver:
             raise self.error
         progress.stage("calibrate", 2)
         progress.advance()
-        return SimpleNamespace(model=None, report=self.report)
+        return SimpleNamespace(model=None, report=self.report, search=SEARCH)
 
 
 @pytest.fixture

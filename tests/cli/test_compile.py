@@ -10,6 +10,7 @@ from qcompiler.calibration.preprocess import PRESETS
 from qcompiler.errors import BudgetError
 from qcompiler.options import CompileOptions
 from tests.report.samples import LONG_NAME
+from tests.report.search_samples import SEARCH
 
 
 def test_defaults(cli, fake, model):
@@ -18,7 +19,7 @@ def test_defaults(cli, fake, model):
     assert call.model == model
     assert call.options == CompileOptions()
     assert (call.calibration, call.preprocessing) == (None, None)
-    assert call.output == model.with_name("m.igq.onnx")
+    assert call.output == model.with_name("m.auto.onnx")
 
 
 def test_every_flag_reaches_the_driver(cli, fake, model, tmp_path):
@@ -26,6 +27,8 @@ def test_every_flag_reaches_the_driver(cli, fake, model, tmp_path):
     words += ["--groups", "exact", "--first-last-bits", "6", "--calib", "photos", "--images", "32"]
     words += ["--stop-after", "quantize", "--verify-each", "--threads", "3"]
     words += ["--save-stats", str(tmp_path / "s.npz"), "-o", str(tmp_path / "out.onnx")]
+    words += ["--save-plan", str(tmp_path / "p.json"), "--size-budget", "0.3", "--strict-bits", "--effort", "high"]
+    words += ["--executor", "inline", "--lrp-rule", "gamma"]
     assert cli(*words, model).code == 0
     (call,) = fake.calls
     assert call.output == tmp_path / "out.onnx"
@@ -42,8 +45,38 @@ def test_every_flag_reaches_the_driver(cli, fake, model, tmp_path):
         verify_each=True,
         threads=3,
         save_stats=tmp_path / "s.npz",
+        save_plan=tmp_path / "p.json",
+        size_budget=0.3,
+        strict_bits=True,
+        effort="high",
+        executor="inline",
+        lrp_rule="gamma",
     )
     assert call.options == expected
+
+
+def test_bits_file_reaches_the_driver(cli, fake, model, tmp_path):
+    assert cli(model, "--bits-file", tmp_path / "p.json").code == 0
+    assert fake.calls[0].options == CompileOptions(bits_file=tmp_path / "p.json")
+    done = cli(model, "--bits-file", tmp_path / "p.json", "--bits", "w4a4")
+    assert (done.code, len(fake.calls)) == (2, 1)
+    assert "give one of the two" in done.err
+
+
+@pytest.mark.parametrize("method", ["auto", "igq", "mixq", "lrp"])
+def test_the_output_is_named_after_the_method(cli, fake, model, method):
+    assert cli(model, "--method", method).code == 0
+    assert fake.calls[0].options.method == method
+    assert fake.calls[0].output == model.with_name(f"m.{method}.onnx")
+
+
+def test_report_is_written(cli, fake, model, tmp_path):
+    assert cli(model, "--report", tmp_path / "made" / "report").code == 0
+    values = json.loads((tmp_path / "made" / "report" / "report.json").read_text("utf-8"))
+    assert values["model"] == "m.onnx"
+    assert values["report"]["bops"] == json.loads(cli(model, "--json").out)["bops"]
+    assert values["search"]["points"] == SEARCH.to_dict()["points"]
+    assert "m.onnx" in (tmp_path / "made" / "report" / "report.html").read_text("utf-8")
 
 
 def test_stats_reaches_the_driver(cli, fake, model, tmp_path):
@@ -55,8 +88,9 @@ def test_every_option_of_a_compilation_has_a_flag():
     from qcompiler.cli.compile import build_parser
 
     flags = {action.dest for action in build_parser()._actions}
-    # Two have no flag: they are for experiments from Python.
-    assert {field.name for field in fields(CompileOptions)} - flags == {"group_candidates", "probe_images"}
+    # Three have no flag: they are for experiments from Python.
+    missing = {field.name for field in fields(CompileOptions)} - flags
+    assert missing == {"group_candidates", "probe_images", "trial_images"}
 
 
 @pytest.mark.parametrize(
@@ -88,7 +122,7 @@ def test_the_last_lines_say_what_it_cost(cli, fake, model):
     done = cli(model)
     labels = [line.split("  ")[0] for line in done.out.splitlines()]
     assert labels == ["model", "calibration", "agreement", "BOPs", "size", "written"]
-    assert done.out.splitlines()[-1].split()[1] == str(model.with_name("m.igq.onnx"))
+    assert done.out.splitlines()[-1].split()[1] == str(model.with_name("m.auto.onnx"))
     assert done.err == ""
 
 
@@ -105,7 +139,7 @@ def test_json_is_one_object(cli, warned, model):
     values = json.loads(done.out)
     assert done.out.count("\n") == 1
     assert values["model"] == str(model)
-    assert values["output"] == str(model.with_name("m.igq.onnx"))
+    assert values["output"] == str(model.with_name("m.auto.onnx"))
     assert values["bops"]["fraction_of_w8a8"] == pytest.approx(0.25)
     assert values["warnings"] == ["no calibration data: synthetic images"]
     assert [layer["name"] for layer in values["layers"]][1] == LONG_NAME
@@ -155,6 +189,11 @@ def test_other_files_that_are_read_or_written_are_refused_too(cli, fake, model, 
         ["--save-stats", model],
         ["--save-stats", calib, "--calib", calib],
         ["--save-stats", tmp_path / "x", "-o", tmp_path / "x"],
+        ["--save-plan", model],
+        ["--save-plan", tmp_path / "x", "-o", tmp_path / "x"],
+        ["--save-plan", tmp_path / "x", "--save-stats", tmp_path / "x"],
+        ["--bits-file", calib, "-o", calib],
+        ["--bits-file", calib, "--save-plan", calib],
     ):
         assert cli(model, *words).code == 2
     assert fake.calls == []
@@ -201,4 +240,4 @@ def test_interrupt(cli, fake, model):
 def test_a_model_in_the_working_directory(cli, fake, model, monkeypatch):
     monkeypatch.chdir(model.parent)
     assert cli("m.onnx").code == 0
-    assert fake.calls[0].output == Path("m.igq.onnx")
+    assert fake.calls[0].output == Path("m.auto.onnx")

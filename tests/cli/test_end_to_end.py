@@ -26,14 +26,14 @@ def compiled(tmp_path_factory):
     before = model.read_bytes()
     code = main([str(model), "--bop-budget", "0.25", "--images", "24", "--threads", "1", "--quiet"])
     assert code == 0, "see stderr"
-    return SimpleNamespace(model=model, output=folder / "digits_vit.igq.onnx", unchanged=model.read_bytes() == before)
+    return SimpleNamespace(model=model, output=folder / "digits_vit.auto.onnx", unchanged=model.read_bytes() == before)
 
 
 def test_compile(compiled):
     assert compiled.unchanged
     assert sorted(path.name for path in compiled.output.parent.iterdir()) == [
         "digits_vit.calib.npz",
-        "digits_vit.igq.onnx",
+        "digits_vit.auto.onnx",
         "digits_vit.onnx",
     ]
     onnx.checker.check_model(onnx.load(compiled.output), full_check=True)

@@ -32,6 +32,19 @@ def qcompile(*words, **more):
         (["m.onnx", "--mean", "a,b"], "--mean"),
         (["m.onnx", "--mean", "1,2", "--std", "1"], "1 or 3"),
         (["m.onnx", "--quiet", "--images"], "--images"),
+        (["m.onnx", "--size-budget", "1.5"], "(0, 1]"),
+        (["m.onnx", "--bits-file", "nosuch.json", "--bits", "w4a4"], "give one of the two"),
+        (["m.onnx", "--effort", "most"], "--effort"),
+        (["m.onnx", "--threads", "-1"], "--threads"),
+        (["m.onnx", "--save-plan", "none/plan.json"], "--save-plan"),
+        (["m.onnx", "--save-plan", "m.onnx"], "is a file that is read"),
+        (["analyze"], "required: MODEL"),
+        (["analyze", "nosuch.onnx"], "does not exist"),
+        (["analyze", "text.onnx"], "not an ONNX file"),
+        (["analyze", "m.onnx"], "transformer"),
+        (["analyze", "m.onnx", "--bop-budget", "7"], "(0, 1]"),
+        (["analyze", "m.onnx", "--save-stats", "m.onnx"], "is a file that is read"),
+        (["analyze", "m.onnx", "--images", "0"], "at least 1"),
         (["inspect"], "required: MODEL"),
         (["inspect", "nosuch.onnx"], "does not exist"),
         (["inspect", "text.onnx"], "not an ONNX file"),
@@ -68,13 +81,14 @@ def test_help_names_every_flag_and_command():
     assert done.returncode == 0
     flags = "--method --bop-budget --bits --overhead-budget --groups --first-last-bits --calib --preset --mean --std "
     flags += "--resize --crop --images --save-stats --stats --stop-after --verify-each --explain --threads --output "
-    flags += "--quiet --json --verbose --version"
-    commands = ["qcompile inspect", "qcompile eval", "qcompile bench", "qcompile export"]
+    flags += "--quiet --json --verbose --version --size-budget --bits-file --save-plan --strict-bits --effort "
+    flags += "--lrp-rule --executor --report"
+    commands = ["qcompile analyze", "qcompile inspect", "qcompile eval", "qcompile bench", "qcompile export"]
     for word in [*flags.split(), *commands]:
         assert word in done.stdout, word
 
 
-@pytest.mark.parametrize("command", ["inspect", "eval", "bench", "export"])
+@pytest.mark.parametrize("command", ["analyze", "inspect", "eval", "bench", "export"])
 def test_every_command_has_help(command):
     done = qcompile(command, "--help")
     assert done.returncode == 0

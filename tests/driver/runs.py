@@ -9,7 +9,8 @@ from qcompiler.options import CompileOptions
 
 def fast(**options):
     """Few images, two group counts, no limit on the bookkeeping: it is most of so small a model."""
-    small = {"images": 16, "probe_images": 2, "group_candidates": (1, 4), "overhead_budget": 10.0, "threads": 1}
+    small = {"images": 16, "probe_images": 2, "trial_images": 4, "threads": 1}
+    small |= {"group_candidates": (1, 4), "overhead_budget": 10.0}
     return CompileOptions(**{**small, **options})
 
 

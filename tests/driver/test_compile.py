@@ -35,7 +35,12 @@ needs_library = pytest.mark.skipif(not LIBRARY, reason="the operator library is 
         ({"bits": "w8a8"}, 0.06),
         ({"bits": "w6a6"}, 0.12),
         ({"bits": "w4a4"}, 0.4),
-        ({"bits": "w4a4", "groups": "exact"}, 0.4),
+        ({"bits": "w4a4", "strict_bits": True}, 0.4),
+        ({"bits": "w4a4", "method": "igq"}, 0.4),
+        ({"bits": "w4a4", "method": "igq", "groups": "exact"}, 0.4),
+        ({"method": "mixq"}, 0.4),
+        ({"method": "lrp"}, 0.4),
+        ({"effort": "low"}, 0.4),
     ],
 )
 def test_close_to_float(compiled, options, error):
@@ -51,7 +56,16 @@ def test_more_bits_are_closer(compiled):
 
 @needs_library
 @pytest.mark.parametrize(
-    "options", [{"bits": "w8a8"}, {"bits": "w4a4"}, {"bits": "w4a8"}, {"bits": "w4a4", "groups": "exact"}]
+    "options",
+    [
+        {"bits": "w8a8"},
+        {"bits": "w4a4"},
+        {"bits": "w4a8"},
+        {"bits": "w4a4", "strict_bits": True},
+        {"bits": "w4a4", "method": "igq"},
+        {"bits": "w4a4", "method": "igq", "groups": "exact"},
+        {"method": "mixq"},
+    ],
 )
 def test_kernels_compute_what_the_bodies_say(compiled, options):
     """The integers are the same; sums in float32 may round differently and flip a code now and then."""
@@ -62,12 +76,21 @@ def test_kernels_compute_what_the_bodies_say(compiled, options):
     assert (found.argmax(1) == expected.argmax(1)).mean() > 0.9
 
 
-@pytest.mark.parametrize("groups", ["integer", "exact"])
-@pytest.mark.parametrize("bits", ["w4a4", "w8a8"])
-def test_the_readable_graph_is_the_lowered_one(compiled, bits, groups):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bits": "w8a8"},
+        {"bits": "w4a4"},
+        {"bits": "w4a4", "strict_bits": True},
+        {"bits": "w4a4", "method": "igq"},
+        {"bits": "w4a4", "method": "igq", "groups": "exact"},
+        {"method": "mixq"},
+    ],
+)
+def test_the_readable_graph_is_the_lowered_one(compiled, options):
     """Both without the library. The same integers, in another order of float operations."""
-    readable = compiled(bits=bits, groups=groups, stop_after="quantize").model
-    lowered = compiled(bits=bits, groups=groups).model
+    readable = compiled(**options, stop_after="quantize").model
+    lowered = compiled(**options).model
     assert relative(plain(readable, FEED), plain(lowered, FEED)) < 0.02
 
 
@@ -82,11 +105,12 @@ def test_canonical_graph(compiled):
 
 
 def test_operators_of_the_stages(compiled):
-    readable = Counter(node.op_type for node in compiled(bits="w4a4", stop_after="quantize").model.graph.node)
+    options = {"method": "igq", "bits": "w4a4"}
+    readable = Counter(node.op_type for node in compiled(**options, stop_after="quantize").model.graph.node)
     assert readable["GroupQuantizeLinear"] == readable["GroupSort"] == 6 + 4
     assert readable["DequantizeLinear"] == 6
     assert readable["Softmax"] == 1
-    lowered = [node.op_type for node in compiled(bits="w4a4").model.graph.node if node.domain == "qcompiler"]
+    lowered = [node.op_type for node in compiled(**options).model.graph.node if node.domain == "qcompiler"]
     assert sorted(lowered) == [
         "GroupAttention",
         "GroupLinear",
@@ -96,9 +120,28 @@ def test_operators_of_the_stages(compiled):
         "LayerNormGroupLinear",
         "LayerNormGroupLinearGelu",
     ]
-    model = compiled(bits="w4a4").model
+    model = compiled(**options).model
     assert {function.name for function in model.functions} >= set(lowered)
     assert {(item.domain, item.version) for item in model.opset_import} == {("", 21), ("qcompiler", 1)}
+
+
+def test_operators_of_the_default_method(wide):
+    """Blocks of each token; 8 bits of patch embedding and head stay with groups."""
+    readable = Counter(node.op_type for node in wide(bits="w4a4", stop_after="quantize").model.graph.node)
+    assert readable["BlockQuantizeLinear"] == 4 + 3  # queries, keys and values
+    assert readable["GroupQuantizeLinear"] == 2 + 1  # the probabilities too
+    model = wide(bits="w4a4").model
+    lowered = [node.op_type for node in model.graph.node if node.domain == "qcompiler"]
+    assert sorted(lowered) == [
+        "BlockAttention",
+        "BlockLinearAdd",
+        "BlockLinearAdd",
+        "GroupLinear",
+        "GroupLinear",
+        "LayerNormBlockLinear",
+        "LayerNormBlockLinearGelu",
+    ]
+    assert {function.name for function in model.functions} >= set(lowered)
 
 
 @pytest.mark.parametrize("stage", ["quantize", "lower"])
@@ -122,28 +165,30 @@ def test_storage_of_other_widths(compiled, bits, data_type):
 
 
 def test_exact_groups_are_segments(compiled):
-    schemes = {layer.name: layer.scheme for layer in compiled(bits="w4a4", groups="exact").report.layers}
+    options = {"method": "igq", "bits": "w4a4"}
+    schemes = {layer.name: layer.scheme for layer in compiled(**options, groups="exact").report.layers}
     assert "segments" in schemes.values()
-    assert "segments" not in {layer.scheme for layer in compiled(bits="w4a4").report.layers}
-    for node in compiled(bits="w4a4", groups="exact").model.graph.node:
+    assert "segments" not in {layer.scheme for layer in compiled(**options).report.layers}
+    for node in compiled(**options, groups="exact").model.graph.node:
         segments = [attribute.i for attribute in node.attribute if attribute.name == "segments"]
         if segments:
             assert segments == [int(schemes[node.name] == "segments")]
 
 
 def test_the_default_is_the_cost_of_w4a4(compiled):
-    default = compiled()
-    assert default.report.widths == "w4a4"
-    assert default.report.bops.fraction_of_w8a8 == 0.25
+    assert 0.2 < compiled().report.bops.fraction_of_w8a8 <= 0.25
+    uniform = compiled(method="igq").report
+    assert (uniform.widths, uniform.bops.fraction_of_w8a8) == ("w4a4", 0.25)
 
 
 def test_the_budget_chooses_the_widths(compiled):
-    assert compiled(bop_budget=0.6).report.widths == "w6a6"
+    assert compiled(method="igq", bop_budget=0.6).report.widths == "w6a6"
+    assert 0.5 < compiled(bop_budget=0.6).report.bops.fraction_of_w8a8 <= 0.6
 
 
-def test_bookkeeping_keeps_to_its_budget(tiny_path):
-    report = compile_model(tiny_path, fast(bits="w4a4", overhead_budget=0.2)).report
-    generous = compile_model(tiny_path, fast(bits="w4a4", overhead_budget=10.0)).report
+def test_bookkeeping_keeps_to_its_budget(compiled):
+    report = compiled(method="igq", bits="w4a4", overhead_budget=0.2).report
+    generous = compiled(method="igq", bits="w4a4").report
     assert report.bops.overhead <= 0.2 < generous.bops.overhead
     assert sum(layer.bookkeeping for layer in report.layers if not layer.fixed) == report.bops.bookkeeping
 
@@ -252,7 +297,7 @@ def test_report_in_the_metadata(compiled):
     result = compiled(bits="w4a4")
     (entry,) = [item for item in result.model.metadata_props if item.key == "qcompile.report"]
     held = json.loads(entry.value)
-    assert (held["widths"], held["method"]) == ("w4a4", "igq")
+    assert (held["widths"], held["method"]) == ("w4a4", "auto")
     assert "seconds" not in held  # equal compilations write equal bytes
     found = read_report(result.model)
     assert found.layers == result.report.layers
@@ -260,9 +305,9 @@ def test_report_in_the_metadata(compiled):
     assert found.options == result.report.options
 
 
-@pytest.mark.parametrize("groups", ["integer", "exact"])
-def test_every_layer_is_annotated_on_a_node(compiled, groups):
-    result = compiled(bits="w4a4", groups=groups)
+@pytest.mark.parametrize("method", ["auto", "igq"])
+def test_every_layer_is_annotated_on_a_node(compiled, method):
+    result = compiled(bits="w4a4", method=method)
     held = [layer for node in result.model.graph.node if (layer := read_layer(node)) is not None]
     assert sorted(held, key=lambda layer: layer.name) == sorted(result.report.layers, key=lambda layer: layer.name)
 
@@ -282,8 +327,11 @@ def test_progress_is_told(tiny_path):
     told = Recorder()
     compile_model(tiny_path, fast(bits="w4a4"), progress=told)
     assert told.stages["calibrate"] == told.steps["calibrate"] == 16
-    assert told.stages["fit quantizers"] == told.steps["fit quantizers"] == 10
-    assert all(told.steps[name] == total for name, total in told.stages.items() if name.startswith(("fit", "measure")))
+    assert told.stages["fit quantizers"] == told.steps["fit quantizers"] == 5
+    assert told.stages["measure sensitivity"] == told.steps["measure sensitivity"] == 2 * 4 + 4
+    complete = ("fit", "measure", "try", "quantize weights")
+    assert all(told.steps[name] == total for name, total in told.stages.items() if name.startswith(complete))
+    assert set(told.stages) >= {"fit quantizers", "try plans out", "quantize weights"}
 
 
 def test_synthetic_images_are_a_warning(tmp_path):

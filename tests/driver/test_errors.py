@@ -16,8 +16,8 @@ from qcompiler.errors import (
     NonFiniteError,
     OptionError,
     OutputPathError,
-    QcompilerError,
     UnsupportedModelError,
+    VerificationError,
 )
 
 from .runs import fast
@@ -91,9 +91,37 @@ def test_saving_a_result_into_a_missing_folder(tiny_path, tmp_path):
     assert files(tmp_path) == ["out.onnx"]
 
 
-def test_statistics_into_a_missing_folder(tiny_path, tmp_path):
-    with pytest.raises(QcompilerError):
-        compile_model(tiny_path, fast(bits="w8a8", save_stats=tmp_path / "none" / "stats.npz"))
+@pytest.mark.parametrize("option", ["save_stats", "save_plan"])
+def test_other_outputs_into_a_missing_folder(tmp_path, option):
+    path = save(tmp_path)
+    with pytest.raises(OutputPathError, match="does not exist"):
+        compile_model(path, fast(**{option: tmp_path / "none" / "file"}), output=tmp_path / "out.onnx")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputPathError, match="is a folder"):
+        compile_model(path, fast(**{option: tmp_path / "folder"}), output=tmp_path / "out.onnx")
+    assert files(tmp_path) == ["folder", "tiny.calib.npz", "tiny.onnx"]
+
+
+def test_nothing_is_written_when_a_budget_is_missed(tmp_path):
+    """The plan costs what it costs; statistics and plan are known by then, and are not written either."""
+    path = save(tmp_path)
+    saved = {"save_stats": tmp_path / "stats.npz", "save_plan": tmp_path / "plan.json"}
+    with pytest.raises(BudgetError, match="--size-budget"):
+        compile_model(path, fast(bits="w4a4", size_budget=0.5, **saved), output=tmp_path / "out.onnx")
+    assert files(tmp_path) == ["tiny.calib.npz", "tiny.onnx"]
+
+
+def test_nothing_stays_when_the_model_does_not_run(tmp_path, monkeypatch):
+    path = save(tmp_path)
+    saved = {"save_stats": tmp_path / "stats.npz", "save_plan": tmp_path / "plan.json"}
+
+    def broken(*_):
+        raise VerificationError("it does not run")
+
+    monkeypatch.setattr("qcompiler.driver.compile.check_written", broken)
+    with pytest.raises(VerificationError):
+        compile_model(path, fast(bits="w4a4", effort="low", **saved), output=tmp_path / "out.onnx")
+    assert files(tmp_path) == ["tiny.calib.npz", "tiny.onnx"]
 
 
 def test_an_existing_output_survives_a_failure(tmp_path):
@@ -114,7 +142,14 @@ def test_impossible_budget_names_one_that_works(tiny_path):
     with pytest.raises(BudgetError) as caught:
         compile_model(tiny_path, fast(bop_budget=0.05))
     budget = named_budget(caught.value, "give --bop-budget")
-    assert compile_model(tiny_path, fast(bop_budget=budget, stop_after="canonicalise")).report.widths == "w3a3"
+    assert compile_model(tiny_path, fast(bop_budget=budget)).report.bops.fraction_of_w8a8 <= budget
+
+
+def test_impossible_budget_of_uniform_widths(tiny_path):
+    with pytest.raises(BudgetError) as caught:
+        compile_model(tiny_path, fast(method="igq", bop_budget=0.05))
+    options = fast(method="igq", bop_budget=named_budget(caught.value, "give --bop-budget"), stop_after="canonicalise")
+    assert compile_model(tiny_path, options).report.widths == "w3a3"
 
 
 def test_widths_above_the_budget(tiny_path):
@@ -132,9 +167,14 @@ def test_the_stated_cost_of_widths_is_a_budget_that_works(tiny_path):
     assert enough.report.widths == "w3a3"
 
 
-def test_impossible_overhead_budget(tiny_path):
-    with pytest.raises(BudgetError, match="--overhead-budget"):
-        compile_model(tiny_path, fast(bits="w4a4", overhead_budget=0.0))
+@pytest.mark.parametrize("method", ["auto", "igq", "lrp"])
+def test_impossible_overhead_budget_names_one_that_works(tiny_path, method):
+    options = {"method": method, "bits": "w4a4", "effort": "low"}
+    with pytest.raises(BudgetError, match="--overhead-budget allows 0;") as caught:
+        compile_model(tiny_path, fast(**options, overhead_budget=0.0))
+    enough = named_budget(caught.value, "give --overhead-budget")
+    report = compile_model(tiny_path, fast(**options, overhead_budget=enough)).report
+    assert enough - 1e-4 < report.bops.overhead <= enough  # the least one, rounded up
 
 
 @pytest.mark.parametrize(
@@ -156,6 +196,15 @@ def test_impossible_overhead_budget(tiny_path):
         {"images": 0},
         {"probe_images": 0},
         {"stats": "a", "save_stats": "b"},
+        {"trial_images": 0},
+        {"size_budget": 0.0},
+        {"size_budget": 1.01},
+        {"size_budget": float("nan")},
+        {"effort": "none"},
+        {"executor": "threads"},
+        {"lrp_rule": "epsilon"},
+        {"bits": "w4a4", "bits_file": "plan.json"},
+        {"threads": -1},
     ],
     ids=str,
 )

@@ -1,4 +1,7 @@
-"""A transformer small enough to compile in a second: 8 x 8 pixels, 4 patches, one block of 16 channels in 2 heads."""
+"""A transformer small enough to compile in a second: 8 x 8 pixels, 4 patches, one block of 16 channels in 2 heads.
+
+With 64 channels it has room for blocks of channels, and its weights are most of the file.
+"""
 
 import numpy as np
 import onnx
@@ -10,8 +13,8 @@ CLASSES = 5
 NAMES = {"c": "patch.proj", "qm": "attn.qkv", "om": "attn.proj", "fm": "mlp.fc1", "m": "mlp.fc2", "logits": "head"}
 
 
-def tiny(batch="n", seed=0):
-    """The float model, opset 17; `batch` is a name or a number."""
+def tiny(batch="n", seed=0, dim=16):
+    """The float model, opset 17; `batch` is a name or a number, `dim` the channels of a token."""
     draw = np.random.default_rng(seed)
     made = onnx.parser.parse_model(
         f"""<ir_version: 8, opset_import: ["": 17]>
@@ -36,15 +39,17 @@ def tiny(batch="n", seed=0):
         logits = Gemm (pooled, head_weight, head_bias)
         }}"""
     )
-    made.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in _weights(draw).items())
+    made.graph.initializer.extend(
+        onnx.numpy_helper.from_array(value, name) for name, value in _weights(draw, dim).items()
+    )
     for node in made.graph.node:
         node.name = NAMES.get(node.output[0], f"node_{node.output[0]}")
     onnx.checker.check_model(made, full_check=True)
     return made
 
 
-def _weights(draw):
-    dim, hidden = 16, 32
+def _weights(draw, dim):
+    hidden = 2 * dim
     found = {
         "patch_weight": draw.standard_normal((dim, 1, 4, 4)) / 4,
         "patch_bias": draw.standard_normal(dim) * 0.1,
@@ -63,8 +68,14 @@ def _weights(draw):
         found[f"{name}_weight"] = draw.uniform(0.5, 2, dim)
         found[f"{name}_bias"] = draw.standard_normal(dim) * 0.1
     numbers = {name: value.astype(F) for name, value in found.items()}
-    numbers |= {"scale": F(8**-0.5), "root": F(np.sqrt(2)), "one": F(1), "half": F(0.5)}
-    shapes = {"tokens": [0, dim, 4], "heads": [0, 4, 3, 2, 8], "joined": [0, 4, dim], "ones": [1, 1, 1], "first": [0]}
+    numbers |= {"scale": F((dim // 2) ** -0.5), "root": F(np.sqrt(2)), "one": F(1), "half": F(0.5)}
+    shapes = {
+        "tokens": [0, dim, 4],
+        "heads": [0, 4, 3, 2, dim // 2],
+        "joined": [0, 4, dim],
+        "ones": [1, 1, 1],
+        "first": [0],
+    }
     return {name: np.asarray(value) for name, value in (numbers | shapes).items()}
 
 
@@ -73,9 +84,9 @@ def images(count, seed=1):
     return np.random.default_rng(seed).standard_normal((count, 1, 8, 8)).astype(F)
 
 
-def save(folder, batch="n", count=24, name="tiny"):
+def save(folder, batch="n", count=24, name="tiny", dim=16):
     """The model and calibration data beside it; returns the model's path."""
     path = folder / f"{name}.onnx"
-    onnx.save(tiny(batch), path)
+    onnx.save(tiny(batch, dim=dim), path)
     np.savez(folder / f"{name}.calib.npz", x=images(count))
     return path

@@ -42,7 +42,10 @@ EXTRAS = {
     "sklearn",
     "safetensors",
     "onnxscript",
-}  # installed by the extra `models` only
+    "ray",
+}  # installed by extras only
+# Part of the package -> extras that it may import, inside functions only.
+USERS_OF_EXTRAS = {"models": EXTRAS - {"ray"}, "relevance": {"ray"}}
 
 
 def sources() -> list[tuple[str, Path]]:
@@ -102,10 +105,12 @@ def test_direction(module: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_core_needs_no_extra(module: str) -> None:
-    """Nothing outside `models` imports a framework, and `models` does so only inside functions."""
+    """Optional packages are imported inside functions only, by the parts that may use them."""
     for name, at_import in imports(module, MODULES[module]):
-        if name.split(".")[0] in EXTRAS:
-            assert part_of(module) == "models" and not at_import, f"{module} imports {name} when it is imported"
+        extra = name.split(".")[0]
+        if extra in EXTRAS:
+            assert extra in USERS_OF_EXTRAS.get(part_of(module), set()), f"{module} imports {name}"
+            assert not at_import, f"{module} imports {name} when it is imported"
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -1,0 +1,85 @@
+"""What is refused before or after the work: an output that is the input, a budget not met, a file that does not run."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from qcompiler.allocation.widths import LayerProduct, fraction_of_w8a8
+from qcompiler.calibration.inputs import Feed
+from qcompiler.driver.runtime import quantized_session
+from qcompiler.errors import BudgetError, OutputPathError, RuntimeLibraryError, VerificationError
+from qcompiler.options import CompileOptions
+from qcompiler.quant.plan import Widths
+from qcompiler.report.values import CompileReport
+
+TOLERANCE = 1e-9  # of a budget: what float arithmetic may add to a plan that meets it exactly
+
+
+def check_output(source: Path | None, output: Path | None) -> None:
+    """Refuse an output that is the input.
+
+    Raises:
+        OutputPathError: They are the same file.
+    """
+    if source is None or output is None:
+        return
+    if output.resolve() == source.resolve() or (output.exists() and source.exists() and output.samefile(source)):
+        raise OutputPathError(f"the output '{output}' is the input model; give another path with -o")
+
+
+def check_bits(options: CompileOptions, products: list[LayerProduct], centre: Widths) -> None:
+    """Refuse ``--bits`` that a budget given beside them does not pay for.
+
+    Raises:
+        BudgetError: They cost more.
+    """
+    if options.bits is None or options.bop_budget is None:
+        return
+    spent = fraction_of_w8a8(products, centre)
+    if spent > options.bop_budget * (1 + TOLERANCE):
+        raise BudgetError(
+            f"--bits {centre} costs {math.ceil(spent * 1e4) / 1e4:.4f} of W8A8, more than "
+            f"--bop-budget {options.bop_budget:g}; "
+            "raise the budget or leave --bits out"
+        )
+
+
+def check_cost(options: CompileOptions, report: CompileReport) -> None:
+    """Refuse a model that costs more than a budget allows: a plan from a file or fixed widths cannot be made smaller.
+
+    Raises:
+        BudgetError: It does; the message names a budget that is enough.
+    """
+    bops, size = report.bops, options.size_budget
+    if options.bits is None:  # their cost is checked before the work, and their budget may be none at all
+        _refuse("--bop-budget", options.bop_budget, bops.fraction_of_w8a8, "costs {} of the bit operations of W8A8")
+    _refuse("--overhead-budget", options.overhead_budget, bops.overhead, "has bookkeeping of {} of its products")
+    _refuse("--size-budget", size, report.size_ratio, "takes {} of the float model's size")
+
+
+def _refuse(option: str, budget: float | None, spent: float, problem: str) -> None:
+    if budget is not None and spent > budget * (1 + TOLERANCE):
+        needed = f"{math.ceil(spent * 1e4) / 1e4:g}"
+        raise BudgetError(
+            f"the model {problem.format(needed)} and {option} allows {budget:g}; give {option} {needed} or more, or "
+            "narrower widths"
+        )
+
+
+def check_written(path: Path, feed: Feed, threads: int) -> None:
+    """Load the written model and run it once.
+
+    Raises:
+        VerificationError: It does not load, or its output is not finite.
+    """
+    try:
+        output = quantized_session(path, threads).run(None, dict(feed))[0]
+    except RuntimeLibraryError:
+        raise
+    except Exception as error:
+        raise VerificationError(f"'{path}' was written but does not run: {str(error).splitlines()[0]}") from error
+    if not np.isfinite(output).all():
+        raise VerificationError(f"'{path}' was written but its output holds NaN or infinity")

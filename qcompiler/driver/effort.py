@@ -1,0 +1,31 @@
+"""What `--effort` means: how much is measured instead of estimated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Effort:
+    """The numbers behind one level.
+
+    Attributes:
+        widths: Widths of every operand whose sensitivity is measured; the others follow from their errors.
+        neighbours: Widths to choose from on either side of the one that the budget pays for.
+        trials: Plans that are tried out besides the first.
+        relevance_images: Images that relevance is propagated on.
+        weight_images: Images that the weights are fitted to; None for all.
+    """
+
+    widths: int
+    neighbours: int
+    trials: int
+    relevance_images: int
+    weight_images: int | None
+
+
+LEVELS = {
+    "low": Effort(widths=1, neighbours=1, trials=0, relevance_images=4, weight_images=48),
+    "default": Effort(widths=2, neighbours=2, trials=8, relevance_images=16, weight_images=None),
+    "high": Effort(widths=6, neighbours=2, trials=40, relevance_images=32, weight_images=None),
+}

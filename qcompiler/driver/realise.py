@@ -1,0 +1,220 @@
+"""From decisions to a quantization plan: quantizers fitted to the samples, weights to the moments of the inputs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from threadpoolctl import threadpool_limits
+
+from qcompiler.allocation.candidates import attention_bookkeeping, input_bookkeeping
+from qcompiler.calibration.feeds import CalibrationReader
+from qcompiler.calibration.moments import MomentAccumulator, collect_moments
+from qcompiler.calibration.statistics import Statistics
+from qcompiler.errors import OptionError
+from qcompiler.ir.fold_sites import FoldSite
+from qcompiler.ir.structure import LinearLayer, Structure
+from qcompiler.quant.attention_inputs import AttentionSamples, fit_attention
+from qcompiler.quant.bookkeeping import weight_bops
+from qcompiler.quant.choices import AttentionChoice, Choices, LinearChoice
+from qcompiler.quant.fit_inputs import InputSamples, fit_input
+from qcompiler.quant.fit_weights import linear_weight
+from qcompiler.quant.groups import CHANNELS, F32, ROWS
+from qcompiler.quant.inputs import LinearInput
+from qcompiler.quant.moments import InputMoments
+from qcompiler.quant.plan import AttentionPlan, BlockAttentionPlan, ChannelFold, LinearPlan, QuantPlan
+from qcompiler.quant.sites import Role, attention_sites, linear_product
+from qcompiler.relevance.suffix import Operand
+
+Moments = tuple[InputMoments, InputMoments | None]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan and what is known of its layers, by their names (of the Softmax for an attention block).
+
+    Attributes:
+        plan: The plan.
+        bookkeeping: Bit operations of every layer's bookkeeping per image.
+        errors: Relative squared error of every linear layer's output, on held-out images where there are some.
+    """
+
+    plan: QuantPlan
+    bookkeeping: Mapping[str, int]
+    errors: Mapping[str, float]
+
+
+class Realiser:
+    """Makes plans of one model; what was fitted once is kept for the next plan.
+
+    Args:
+        model: Canonical float model.
+        structure: What was found in it.
+        folds: LayerNormalizations that may take a fold.
+        statistics: Answers to the requests of :mod:`qcompiler.driver.sites`.
+        operands: Operand of every site.
+        integer: Keep channel groups on integer multiples of one base scale.
+        threads: Layers fitted at a time; 0 for all cores.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        structure: Structure,
+        folds: tuple[FoldSite, ...],
+        statistics: Statistics,
+        operands: Mapping[str, Operand],
+        *,
+        integer: bool = True,
+        threads: int = 0,
+    ) -> None:
+        self.structure = structure
+        self._model = model
+        self._statistics = statistics
+        self._operands = operands
+        self._integer = integer
+        self._threads = threads
+        self._workers = threads or os.cpu_count() or 1
+        constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.weights: dict[str, F32] = {
+            layer.name: onnx.numpy_helper.to_array(constants[layer.weight]) for layer in structure.linears
+        }
+        self.norms = {site.consumers[0]: site.norm for site in folds if len(site.consumers) == 1}
+        self._inputs: dict[tuple[str, LinearChoice], LinearInput] = {}
+        self._linears: dict[tuple[str, LinearChoice], tuple[LinearPlan, float]] = {}
+        self._attentions: dict[tuple[str, AttentionChoice], AttentionPlan | BlockAttentionPlan] = {}
+
+    def input_samples(self, layer: LinearLayer) -> InputSamples:
+        """Statistics of a linear layer's input."""
+        tensor = self._operands[f"{layer.name}:{Role.INPUT.value}"].tensor
+        sample = self._statistics.get(tensor, "sample")
+        return InputSamples(sample, {axis: self._statistics.get(tensor, f"ranges{axis}") for axis in (CHANNELS, ROWS)})
+
+    def attention_samples(self, softmax: str) -> AttentionSamples:
+        """Statistics of an attention block's operands."""
+        block = next(item for item in self.structure.attentions if item.softmax == softmax)
+        sample = {
+            site.role: self._statistics.get(self._operands[site.name].tensor, "sample")
+            for site in attention_sites(block)
+        }
+        key = np.ascontiguousarray(sample[Role.KEY].swapaxes(-1, -2))
+        return AttentionSamples(sample[Role.QUERY], key, sample[Role.VALUE], sample[Role.PROBABILITY])
+
+    def realise(
+        self,
+        choices: Choices,
+        reader: CalibrationReader | None = None,
+        progress: Callable[[int], None] = lambda _: None,
+        *,
+        most: int | None = None,
+    ) -> Planned:
+        """Fit everything that a set of decisions needs.
+
+        Args:
+            choices: A decision for every linear layer and attention block.
+            reader: Weights are fitted to the moments of all its images; None for those of the sampled images, which is
+                quick and good enough to compare plans.
+            progress: Called with the number of images so far.
+            most: Images of the data to use; None for all.
+
+        Raises:
+            OptionError: A decision is missing, names no layer, or does not fit its layer.
+        """
+        self._check(choices)
+        with threadpool_limits(1), ThreadPoolExecutor(self._workers) as pool:
+            names = list(choices.linears)
+            inputs = dict(
+                zip(names, pool.map(lambda name: self._input(name, choices.linears[name]), names), strict=True)
+            )
+            if reader is None:
+                linears = list(pool.map(lambda name: self._sampled(name, choices.linears[name], inputs[name]), names))
+            else:
+                moments = self._moments(inputs, reader, progress, most)
+                linears = list(
+                    pool.map(lambda name: self._linear(name, choices.linears[name], inputs[name], moments[name]), names)
+                )
+            blocks = list(choices.attentions)
+            attentions = list(pool.map(lambda name: self._attention(name, choices.attentions[name]), blocks))
+        plan = QuantPlan(
+            {item.name: item for item, _ in linears},
+            {item.name: item for item in attentions},
+            {item.fold.norm: item.fold for item in inputs.values() if item.fold is not None},
+        )
+        errors = {item.name: error for item, error in linears}
+        return Planned(plan, self._bookkeeping(choices, inputs, plan), errors)
+
+    def _check(self, choices: Choices) -> None:
+        wanted = {layer.name for layer in self.structure.linears}
+        blocks = {block.softmax for block in self.structure.attentions}
+        for given, known in ((choices.linears, wanted), (choices.attentions, blocks)):
+            unknown, missing = sorted(set(given) - known), sorted(known - set(given))
+            if unknown:
+                raise OptionError(f"the plan names '{unknown[0]}', which is no layer of this model")
+            if missing:
+                raise OptionError(f"the plan says nothing about layer '{missing[0]}'")
+
+    def _input(self, name: str, choice: LinearChoice) -> LinearInput:
+        key = (name, choice)
+        if key not in self._inputs:
+            samples = self.input_samples(self.structure.linear(name))
+            try:
+                self._inputs[key] = fit_input(
+                    choice, samples, self.weights[name], norm=self.norms.get(name), integer=self._integer
+                )
+            except OptionError as error:
+                raise OptionError(f"layer '{name}': {error}") from None
+        return self._inputs[key]
+
+    def _sampled(self, name: str, choice: LinearChoice, item: LinearInput) -> tuple[LinearPlan, float]:
+        key = (name, choice)
+        if key not in self._linears:
+            accumulator = MomentAccumulator(item)
+            accumulator.add(self.input_samples(self.structure.linear(name)).sample, held_out=False)
+            self._linears[key] = self._linear(name, choice, item, accumulator.result())
+        return self._linears[key]
+
+    def _moments(
+        self,
+        inputs: Mapping[str, LinearInput],
+        reader: CalibrationReader,
+        progress: Callable[[int], None],
+        most: int | None,
+    ) -> dict[str, Moments]:
+        wanted = {name: (self._operands[f"{name}:{Role.INPUT.value}"].tensor, item) for name, item in inputs.items()}
+        return collect_moments(self._model, wanted, reader, threads=self._threads, progress=progress, most=most)
+
+    def _linear(self, name: str, choice: LinearChoice, item: LinearInput, moments: Moments) -> tuple[LinearPlan, float]:
+        fitting, held_out = moments
+        weight = linear_weight(self.weights[name], item, choice.weight_bits, choice.weight_block, fitting, held_out)
+        judge = fitting if held_out is None else held_out
+        error = judge.output_error(item.weight(self.weights[name]), weight.dequantized())
+        return LinearPlan(name, weight, item.quantizer, item.normalize), error
+
+    def _attention(self, name: str, choice: AttentionChoice) -> AttentionPlan | BlockAttentionPlan:
+        key = (name, choice)
+        if key not in self._attentions:
+            self._attentions[key] = fit_attention(name, choice, self.attention_samples(name))
+        return self._attentions[key]
+
+    def folded_ranges(self, folds: Mapping[str, ChannelFold]) -> dict[str, tuple[F32, F32]]:
+        """Range of every channel ``[C]`` behind each folded LayerNormalization, before and after the fold."""
+        found = {}
+        for layer, norm in self.norms.items():
+            if norm in folds:
+                sample = self.input_samples(self.structure.linear(layer)).sample
+                before = sample.max(axis=(0, 1)) - sample.min(axis=(0, 1))
+                found[norm] = before, before / folds[norm].scale
+        return found
+
+    def _bookkeeping(self, choices: Choices, inputs: Mapping[str, LinearInput], plan: QuantPlan) -> dict[str, int]:
+        found = {}
+        for layer in self.structure.linears:
+            block = choices.linears[layer.name].weight_block
+            found[layer.name] = input_bookkeeping(layer, inputs[layer.name]) + weight_bops(linear_product(layer), block)
+        for attention in self.structure.attentions:
+            found[attention.softmax] = attention_bookkeeping(attention, plan.attentions[attention.softmax])
+        return found

@@ -1,0 +1,24 @@
+"""Sessions of quantized models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from qcompiler import runtime_ops
+from qcompiler.errors import RuntimeLibraryError
+
+
+def quantized_session(model: onnx.ModelProto | Path, threads: int) -> Any:
+    """A session with the operator library where it is installed.
+
+    Raises:
+        RuntimeLibraryError: The library cannot be used.
+    """
+    source = str(model) if isinstance(model, Path) else model.SerializeToString()
+    try:
+        return runtime_ops.session(source, threads=threads or None)
+    except runtime_ops.LibraryError as error:
+        raise RuntimeLibraryError(str(error)) from error

@@ -1,0 +1,230 @@
+"""The search for a plan: the integer program over all candidates, and plans tried out on real images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx
+
+from qcompiler.allocation.loss_table import LossTable
+from qcompiler.allocation.program import Choice, Limits, solve
+from qcompiler.calibration.inputs import Feed
+from qcompiler.driver.effort import LEVELS
+from qcompiler.driver.fitting import fit_candidates
+from qcompiler.driver.layers import fixed_layers, free_products
+from qcompiler.driver.losses import LossMeasurement, losses_from_relevance
+from qcompiler.driver.methods import Method
+from qcompiler.driver.realise import Realiser
+from qcompiler.driver.trial import Trial, plain_size
+from qcompiler.errors import BudgetError
+from qcompiler.options import DEFAULT_BOP_BUDGET, CompileOptions
+from qcompiler.progress import Progress
+from qcompiler.quant.choices import GROUPS, AttentionChoice, Choices, LinearChoice
+from qcompiler.quant.plan import Widths
+from qcompiler.relevance.suffix import Operand
+from qcompiler.report.search import PlanPoint
+
+FIXED_GROUPS = 8  # of patch embedding and head, where the number of groups hardly matters
+STRENGTHS = (2.0, 0.5)  # by which a part's losses are made to count more or less
+WORTHWHILE = 0.99  # a refinement must lower the measured loss below this share of it
+ANNOTATION_BYTES = 2048  # of one layer: what the report adds to the file, and bodies of operators of other plans
+
+Decision = LinearChoice | AttentionChoice
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        choices: The plan.
+        points: Plans that were tried out, in order; the last one that was kept is the plan.
+        losses: Candidates and their predicted losses.
+    """
+
+    choices: Choices
+    points: tuple[PlanPoint, ...]
+    losses: LossTable
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the model whose losses are weighted together: layers of one kind, and one side of them."""
+
+    kind: str
+    side: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.side}"
+
+
+class Search:
+    """Searches one model.
+
+    Args:
+        model: Canonical float model.
+        realiser: Makes plans.
+        operands: Operand of every site.
+        method: What is searched, and by which losses.
+        options: Options of the compilation.
+        relevance: Share of every layer and attention product, by name; empty if the method does not ask for it.
+        progress: Told about every step.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        realiser: Realiser,
+        operands: Mapping[str, Operand],
+        method: Method,
+        options: CompileOptions,
+        relevance: Mapping[str, float],
+        progress: Progress,
+    ) -> None:
+        self._model = model
+        self._realiser = realiser
+        self._structure = realiser.structure
+        self._operands = operands
+        self._method = method
+        self._options = options
+        self._relevance = relevance
+        self._progress = progress
+        self._kinds = {layer.name: layer.kind for layer in self._structure.linears}
+        self._kinds.update({block.softmax: "attention" for block in self._structure.attentions})
+        self._products = {block.softmax: (block.scores, block.mixing) for block in self._structure.attentions}
+
+    def run(self, probes: Sequence[Feed], trials: Sequence[Feed], original_bytes: int) -> Found:
+        """Find the plan.
+
+        Args:
+            probes: Images that sensitivities are measured on.
+            trials: Images that whole plans are tried out on.
+            original_bytes: Size of the float model, which ``--size-budget`` is a fraction of.
+
+        Raises:
+            BudgetError: No plan meets the budgets.
+        """
+        candidates = fit_candidates(self._realiser, self._method.space, self._options, self._progress)
+        if self._method.sensitivity:
+            measurement = LossMeasurement(
+                self._model, self._structure, self._operands, self._method, self._options, self._progress
+            )
+            table = measurement.run(candidates, probes)
+        else:
+            table = losses_from_relevance(candidates, self._structure, self._relevance)
+        limits = self._limits(table, original_bytes)
+        if not self._method.refine:
+            return Found(self._program(table, limits, {})[0], (), table)
+        return self._refined(table, limits, Trial(self._model, trials, self._options.threads))
+
+    def fixed_choices(self) -> dict[str, LinearChoice]:
+        """Decisions of patch embedding and head."""
+        bits = self._options.first_last_bits
+        fixed = sorted(fixed_layers(self._structure))
+        return {name: LinearChoice(bits, bits, scheme=GROUPS, groups=FIXED_GROUPS) for name in fixed}
+
+    def _limits(self, table: LossTable, original_bytes: int) -> Limits:
+        products = free_products(self._structure)
+        budget = self._options.bop_budget
+        if budget is None and self._options.bits is not None:
+            allowed = float(sum(product.bops(self._method.centre) for product in products))
+        else:
+            budget = DEFAULT_BOP_BUDGET if budget is None else budget
+            allowed = budget * sum(product.bops(Widths(8, 8)) for product in products)
+        return Limits(allowed, self._options.overhead_budget, self._weight_bytes(table, original_bytes))
+
+    def _weight_bytes(self, table: LossTable, original_bytes: int) -> int | None:
+        """What ``--size-budget`` leaves for the weights that are searched; None without one.
+
+        The rest of the file is known from one plan that is built: that of the smallest weights.
+        """
+        budget = self._options.size_budget
+        if budget is None:
+            return None
+        options, decisions = table.options(self._weigh({}))
+        smallest = {name: min(range(len(items)), key=lambda i: items[i].bytes) for name, items in options.items()}
+        choices = self._decide(decisions, smallest)
+        weights = sum(options[name][index].bytes for name, index in smallest.items())
+        whole = plain_size(self._model, self._realiser.realise(choices).plan)
+        whole += ANNOTATION_BYTES * (len(choices.linears) + len(choices.attentions))
+        if whole > budget * original_bytes:
+            needed = math.ceil(whole / original_bytes * 1e4) / 1e4
+            raise BudgetError(
+                f"the smallest model takes {needed:g} of the float model's size and --size-budget allows {budget:g}; "
+                f"give --size-budget {needed:g} or more"
+            )
+        return int(budget * original_bytes) - (whole - weights)
+
+    def _weigh(self, factors: Mapping[Part, float]) -> Callable[[str, str], float]:
+        """Factor of the losses of one side of a layer: its part's, and its relevance where the method wants that."""
+        by_relevance = self._method.relevance and self._method.sensitivity
+        mean = sum(self._relevance.values()) / len(self._relevance) if by_relevance else 1.0
+
+        def weigh(name: str, side: str) -> float:
+            factor = factors.get(Part(self._kinds[name], side), 1.0)
+            if not by_relevance:
+                return factor
+            product = dict(zip(("scores", "mixing"), self._products.get(name, ()), strict=False)).get(side, name)
+            return factor * self._relevance[product] / mean
+
+        return weigh
+
+    def _decide(self, decisions: Mapping[str, Sequence[Decision]], taken: Mapping[str, int]) -> Choices:
+        found = {name: decisions[name][index] for name, index in taken.items()}
+        linears = {name: item for name, item in found.items() if isinstance(item, LinearChoice)}
+        attentions = {name: item for name, item in found.items() if isinstance(item, AttentionChoice)}
+        return Choices({**self.fixed_choices(), **linears}, attentions)
+
+    def _program(self, table: LossTable, limits: Limits, factors: Mapping[Part, float]) -> tuple[Choices, list[Choice]]:
+        options, decisions = table.options(self._weigh(factors))
+        taken = solve(options, limits)
+        return self._decide(decisions, taken), [options[name][index] for name, index in taken.items()]
+
+    def _refined(self, table: LossTable, limits: Limits, trial: Trial) -> Found:
+        """Try plans out, and let parts of the model count more or less while that lowers the measured loss.
+
+        Losses of single layers do not add up exactly: what one layer does changes what the others cost. So whole parts
+        (a kind of layer, its inputs or its weights) are weighted anew, the program is solved again, and the plan that
+        it gives is tried out.
+        """
+        count = LEVELS[self._options.effort].trials
+        self._progress.stage("try plans out", count + 1)
+        factors: dict[Part, float] = {}
+        choices, chosen = self._program(table, limits, factors)
+        loss = trial.measure(self._realiser.realise(choices).plan)
+        self._progress.advance()
+        points = [self._point("program", chosen, loss, kept=True)]
+        best, seen = choices, [choices]
+        for part, strength in _moves(table, self._kinds, count):
+            attempt = {**factors, part: factors.get(part, 1.0) * strength}
+            choices, chosen = self._program(table, limits, attempt)
+            self._progress.advance()
+            if choices in seen:
+                continue
+            seen.append(choices)
+            found = trial.measure(self._realiser.realise(choices).plan)
+            kept = found < WORTHWHILE * loss
+            points.append(self._point(f"{part} x {strength:g}", chosen, found, kept))
+            if kept:
+                factors, best, loss = attempt, choices, found
+        return Found(best, tuple(points), table)
+
+    def _point(self, label: str, chosen: Sequence[Choice], loss: float, kept: bool) -> PlanPoint:
+        whole = sum(product.bops(Widths(8, 8)) for product in free_products(self._structure))
+        products = sum(item.products for item in chosen)
+        bookkeeping = sum(item.bookkeeping for item in chosen)
+        size = sum(item.bytes for item in chosen)
+        return PlanPoint(label, products / whole, bookkeeping / products, size, loss, kept)
+
+
+def _moves(table: LossTable, kinds: Mapping[str, str], count: int) -> Iterator[tuple[Part, float]]:
+    """Parts in turn, each made to count more and then less, until the count is used up."""
+    linear = dict.fromkeys(kinds[name] for name in table.linears)
+    parts = [Part(kind, side) for kind in linear for side in ("input", "weight")]
+    if table.attentions:
+        parts += [Part("attention", "scores"), Part("attention", "mixing")]
+    moves = [(part, strength) for part in parts for strength in STRENGTHS]
+    for number in range(count if moves else 0):
+        yield moves[number % len(moves)]

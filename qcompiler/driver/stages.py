@@ -1,0 +1,175 @@
+"""The stages that compilations and analyses share: from a model file to statistics and relevance."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnxruntime as ort
+
+from qcompiler.calibration.collector import collect
+from qcompiler.calibration.feeds import CalibrationReader
+from qcompiler.calibration.preprocess import Preprocessing
+from qcompiler.calibration.readers import CalibrationSource, open_calibration
+from qcompiler.calibration.statistics import Statistics, model_hash
+from qcompiler.driver.canonical import Canonical, canonicalise, check_equal, float_session, model_inputs
+from qcompiler.driver.checks import check_bits
+from qcompiler.driver.effort import LEVELS
+from qcompiler.driver.images import first_feeds, first_images
+from qcompiler.driver.layers import free_products
+from qcompiler.driver.methods import Method, method_of
+from qcompiler.driver.realise import Realiser
+from qcompiler.driver.sites import operands, requests
+from qcompiler.errors import CalibrationDataError
+from qcompiler.ir.fold_sites import FoldSite, fold_sites
+from qcompiler.ir.loading import load_model
+from qcompiler.options import CompileOptions
+from qcompiler.progress import Progress
+from qcompiler.quant.sites import all_sites
+from qcompiler.relevance.lrp import LayerRelevance, RelevanceResult
+from qcompiler.relevance.lrp_layers import relevance_tensors
+from qcompiler.relevance.suffix import Operand
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model with its calibration data, ready to be analysed.
+
+    Attributes:
+        original: The float model as it was given.
+        canonical: Its canonical form.
+        folds: LayerNormalizations of the canonical graph that may take a fold.
+        method: What the options search.
+        data: The calibration data.
+        session: Runs the float model.
+    """
+
+    original: onnx.ModelProto
+    canonical: Canonical
+    folds: tuple[FoldSite, ...]
+    method: Method
+    data: CalibrationSource
+    session: ort.InferenceSession
+
+    @property
+    def operands(self) -> dict[str, Operand]:
+        """Operand of every quantizer site of the canonical model."""
+        return operands(self.canonical.model, all_sites(self.canonical.structure))
+
+
+class Stages:
+    """Runs the stages, and keeps the clock and the warnings.
+
+    Args:
+        options: What to do.
+        progress: Told about every stage.
+    """
+
+    def __init__(self, options: CompileOptions, progress: Progress) -> None:
+        self.options = options
+        self.progress = progress
+        self.seconds: dict[str, float] = {}
+        self.warnings: list[str] = []
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[None]:
+        """Announce a stage and time it."""
+        self.progress.stage(name, total)
+        with self.clock(name):
+            yield
+
+    @contextmanager
+    def clock(self, name: str) -> Iterator[None]:
+        """Time what announces its own stages."""
+        begin = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+
+    def counter(self) -> Callable[[int], None]:
+        """A callback that takes the number of images so far."""
+        done = 0
+
+        def advance(images: int) -> None:
+            nonlocal done
+            self.progress.advance(images - done)
+            done = images
+
+        return advance
+
+    def open(
+        self,
+        source: str | Path | onnx.ModelProto,
+        calibration: str | Path | CalibrationReader | None,
+        preprocessing: Preprocessing | None,
+    ) -> Opened:
+        """Load the model, canonicalise it, open its data, and check that both float models agree.
+
+        Raises:
+            QcompilerError: Model, data or options cannot be used.
+        """
+        path = None if isinstance(source, onnx.ModelProto) else Path(source)
+        with self.stage("canonicalise"):
+            original = load_model(source)
+            inputs = model_inputs(original)
+            canonical = canonicalise(original, self.options.verify_each)
+        products = free_products(canonical.structure)
+        method = method_of(self.options, products)
+        check_bits(self.options, products, method.centre)
+        folds = fold_sites(canonical.graph)
+        data = open_calibration(calibration, inputs, preprocessing, self.options.images, path)
+        if data.warning:
+            self.warnings.append(data.warning)
+        session = float_session(original, self.options.threads)
+        check_equal(session, canonical.model, first_feeds(data.reader, 1)[0], self.options.threads)
+        return Opened(original, canonical, folds, method, data, session)
+
+    def statistics(self, opened: Opened) -> Statistics:
+        """Statistics from a file, or from one run over the data.
+
+        Raises:
+            CalibrationDataError: The file holds none, or those of another model.
+            NonFiniteError: NaN or infinity in an activation.
+        """
+        model, stats = opened.canonical.model, self.options.stats
+        if stats is not None:
+            found = Statistics.load(stats)
+            if found.model != model_hash(model):
+                raise CalibrationDataError(
+                    f"{stats} holds statistics of another model; calibrate again with --save-stats"
+                )
+            return found
+        with self.stage("calibrate", opened.data.count):
+            return collect(
+                model,
+                requests(all_sites(opened.canonical.structure), opened.operands),
+                opened.data.reader,
+                threads=self.options.threads,
+                source=opened.data.to_dict(),
+                progress=self.counter(),
+            )
+
+    def realiser(self, opened: Opened, statistics: Statistics) -> Realiser:
+        """What makes plans of the model."""
+        return Realiser(
+            opened.canonical.model,
+            opened.canonical.structure,
+            opened.folds,
+            statistics,
+            opened.operands,
+            integer=self.options.groups == "integer",
+            threads=self.options.threads,
+        )
+
+    def relevance(self, opened: Opened) -> RelevanceResult:
+        """Relevance of all layers on the probe images."""
+        model = opened.canonical.model
+        feeds = first_images(opened.data.reader, LEVELS[self.options.effort].relevance_images)
+        images = sum(len(next(iter(feed.values()))) for feed in feeds)
+        with self.stage("propagate relevance", images):
+            return LayerRelevance(relevance_tensors(model, opened.canonical.structure)).measure(
+                model, feeds, self.options.lrp_rule, self.options.threads, self.counter()
+            )

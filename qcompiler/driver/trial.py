@@ -1,0 +1,52 @@
+"""A plan tried out: the real lowered model on a few images, against the float prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+
+from qcompiler.calibration.inputs import Feed
+from qcompiler.driver.annotate import finish
+from qcompiler.driver.canonical import float_session
+from qcompiler.driver.rewriting import rewrite
+from qcompiler.driver.runtime import quantized_session
+from qcompiler.ir.importing import to_graph
+from qcompiler.quant.plan import QuantPlan
+from qcompiler.relevance.measures import mean_kl
+
+
+class Trial:
+    """Builds and runs plans.
+
+    Args:
+        model: Canonical float model.
+        feeds: Images that every plan is run on.
+        threads: Threads of ONNX Runtime, 0 for all cores.
+    """
+
+    def __init__(self, model: onnx.ModelProto, feeds: Sequence[Feed], threads: int) -> None:
+        self._model = model
+        self._feeds = feeds
+        self._threads = threads
+        session = float_session(model, threads)
+        self._reference = np.concatenate([session.run(None, feed)[0] for feed in feeds])
+
+    def measure(self, plan: QuantPlan) -> float:
+        """Build, lower and run one plan: mean KL divergence to the float prediction, in nats."""
+        session = quantized_session(built(self._model, plan), self._threads)
+        logits = np.concatenate([session.run(None, dict(feed))[0] for feed in self._feeds])
+        return mean_kl(self._reference, logits)
+
+
+def built(model: onnx.ModelProto, plan: QuantPlan) -> onnx.ModelProto:
+    """The lowered model of a plan, without annotations."""
+    graph = to_graph(model)
+    rewrite(graph, plan)
+    return finish(graph)
+
+
+def plain_size(model: onnx.ModelProto, plan: QuantPlan) -> int:
+    """Bytes of the lowered model of a plan, without annotations."""
+    return built(model, plan).ByteSize()

@@ -1,0 +1,141 @@
+"""From decisions to plans: what a decision says is what the plan holds, and what does not fit is refused."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from qcompiler.driver.realise import Realiser
+from qcompiler.driver.stages import Stages
+from qcompiler.errors import OptionError
+from qcompiler.progress import Silent
+from qcompiler.quant.blocks import BlockQuantizer
+from qcompiler.quant.choices import AttentionChoice, Choices, LinearChoice
+from qcompiler.quant.plan import AttentionPlan, BlockAttentionPlan, Widths
+
+from .runs import fast
+
+LAYERS = ("patch.proj", "attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2", "head")
+EIGHT = LinearChoice(8, 8)
+
+
+@pytest.fixture(scope="module")
+def opened(wide_path):
+    """The wide model with its statistics."""
+    stages = Stages(fast(), Silent())
+    found = stages.open(wide_path, None, None)
+    (block,) = found.canonical.structure.attentions
+    statistics = stages.statistics(found)
+    return SimpleNamespace(
+        realiser=lambda: stages.realiser(found, statistics), reader=found.data.reader, softmax=block.softmax
+    )
+
+
+def choices(opened, attention=None, **linears):
+    """All layers at 8 bits but those given, by the name with underscores."""
+    named = {name: linears.get(name.replace(".", "_"), EIGHT) for name in LAYERS}
+    return Choices(named, {opened.softmax: attention or AttentionChoice(4, 4)})
+
+
+def test_a_plan_holds_what_was_decided(opened):
+    decided = choices(
+        opened,
+        AttentionChoice(3, 5, groups=2),
+        attn_qkv=LinearChoice(4, 3, scheme="folded"),
+        attn_proj=LinearChoice(4, 5, weight_block=32, scheme="blocks", block=16, rotate=16),
+        mlp_fc1=LinearChoice(3, 4, scheme="groups", groups=4),
+    )
+    plan = opened.realiser().realise(decided).plan
+    assert {name: item.widths for name, item in plan.linears.items()} == {
+        "patch.proj": Widths(8, 8),
+        "attn.qkv": Widths(4, 3),
+        "attn.proj": Widths(4, 5),
+        "mlp.fc1": Widths(3, 4),
+        "mlp.fc2": Widths(8, 8),
+        "head": Widths(8, 8),
+    }
+    proj, fc1, qkv = (plan.linears[name] for name in ("attn.proj", "mlp.fc1", "attn.qkv"))
+    assert isinstance(proj.input, BlockQuantizer)
+    assert (proj.input.bits, proj.input.block, proj.input.rotate) == (5, 16, 16)
+    assert proj.weight.blocks.multiplier.shape == (2, 64)
+    assert fc1.input.count <= 4 and fc1.weight.blocks is None
+    assert list(plan.folds) == ["node_n1"] and not qkv.normalize
+    attention = plan.attentions[opened.softmax]
+    assert isinstance(attention, BlockAttentionPlan)
+    assert (attention.qk_bits, attention.v_bits, attention.probability.count) == (3, 5, 2)
+
+
+def test_attention_in_groups(opened):
+    plan = opened.realiser().realise(choices(opened, AttentionChoice(6, 6, scheme="groups", groups=3))).plan
+    attention = plan.attentions[opened.softmax]
+    assert isinstance(attention, AttentionPlan)
+    assert attention.query.count == attention.value.count == 3
+
+
+def test_plans_are_fitted_once(opened, monkeypatch):
+    """The second of two plans fits only what the first did not have."""
+    realiser, fitted = opened.realiser(), []
+    fit = Realiser._linear
+    monkeypatch.setattr(Realiser, "_linear", lambda self, name, *rest: fitted.append(name) or fit(self, name, *rest))
+    first = realiser.realise(choices(opened)).plan
+    assert sorted(fitted) == sorted(LAYERS)
+    fitted.clear()
+    second = realiser.realise(choices(opened, mlp_fc1=LinearChoice(4, 4))).plan
+    assert fitted == ["mlp.fc1"]
+    assert second.linears["mlp.fc2"] is first.linears["mlp.fc2"]
+
+
+def test_weights_of_all_images(opened):
+    """The reader gives more images than the sample holds; quantizers of the inputs stay those of the sample."""
+    seen = []
+    decided = choices(opened, mlp_fc1=LinearChoice(4, 4, scheme="blocks", block=32))
+    sampled = opened.realiser().realise(decided)
+    whole = opened.realiser().realise(decided, opened.reader, seen.append)
+    assert seen[-1] == 16 and seen == sorted(seen)
+    assert whole.bookkeeping == sampled.bookkeeping
+    assert whole.plan.linears["mlp.fc1"].input == sampled.plan.linears["mlp.fc1"].input
+
+
+def test_the_order_of_decisions_does_not_matter(opened):
+    decided = choices(opened, attn_qkv=LinearChoice(3, 4, scheme="blocks", rotate=8))
+    turned = Choices(dict(reversed(decided.linears.items())), decided.attentions)
+    one, two = (opened.realiser().realise(item) for item in (decided, turned))
+    for name in LAYERS:
+        np.testing.assert_array_equal(one.plan.linears[name].weight.codes, two.plan.linears[name].weight.codes)
+    assert one.bookkeeping == two.bookkeeping
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda linears, attentions: linears.pop("head"), "'head'"),
+        (lambda linears, attentions: linears.update(extra=EIGHT), "'extra', which is no layer"),
+        (lambda linears, attentions: attentions.clear(), "softmax"),
+        (lambda linears, attentions: attentions.update(extra=AttentionChoice(4, 4)), "'extra', which is no layer"),
+        (
+            lambda linears, attentions: linears.update(head=LinearChoice(4, 4, scheme="folded")),
+            None,  # the norm in front of the pooled head takes a fold
+        ),
+        (
+            lambda linears, attentions: linears.update({"mlp.fc2": LinearChoice(4, 4, scheme="folded")}),
+            "'mlp.fc2'.*LayerNormalization in front",
+        ),
+        (
+            lambda linears, attentions: linears.update({"mlp.fc1": LinearChoice(4, 4, scheme="blocks", rotate=128)}),
+            "'mlp.fc1'.*do not divide 64",
+        ),
+        (
+            lambda linears, attentions: linears.update({"mlp.fc1": LinearChoice(4, 4, weight_block=24)}),
+            "'mlp.fc1'.*24 does not divide 64",
+        ),
+    ],
+)
+def test_decisions_that_do_not_fit(opened, change, message):
+    decided = choices(opened)
+    linears, attentions = dict(decided.linears), dict(decided.attentions)
+    change(linears, attentions)
+    if message is None:
+        assert "node_n3" in opened.realiser().realise(Choices(linears, attentions)).plan.folds
+        return
+    with pytest.raises(OptionError, match=message):
+        opened.realiser().realise(Choices(linears, attentions))
