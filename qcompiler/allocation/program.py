@@ -11,6 +11,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_matrix
 
+from qcompiler.allocation.quiet import quiet_stdout
 from qcompiler.errors import BudgetError
 
 TOLERANCE = 1e-9  # of a limit: what float arithmetic may add to a plan that meets it exactly
@@ -101,13 +102,14 @@ def _minimise(options: Options, limits: Limits, cost: Callable[[Choice], float])
     one_each = csr_matrix((np.ones(len(flat)), (owner, range(len(flat)))), shape=(len(rows), len(flat)))
     constraints = [LinearConstraint(one_each, 1, 1), *_limit_rows(chosen, limits)]
     while True:
-        solution = milp(
-            np.array([cost(choice) for choice in chosen]),
-            integrality=np.ones(len(flat)),
-            bounds=Bounds(0, 1),
-            constraints=constraints,
-            options={"mip_rel_gap": GAP},
-        )
+        with quiet_stdout():
+            solution = milp(
+                np.array([cost(choice) for choice in chosen]),
+                integrality=np.ones(len(flat)),
+                bounds=Bounds(0, 1),
+                constraints=constraints,
+                options={"mip_rel_gap": GAP},
+            )
         if solution.x is None:
             return None
         taken = np.flatnonzero(solution.x > 0.5)

@@ -44,8 +44,9 @@ BLOCK_SCHEMES = (
     InputScheme(BLOCKS, block=32),
     InputScheme(BLOCKS, block=64, rotate=64),
 )
-QUICK_SCHEMES = (BLOCK_SCHEMES[1], BLOCK_SCHEMES[3])  # the two that are chosen most
 TOKEN_SCHEMES = (InputScheme(BLOCKS, rotate=64), InputScheme(BLOCKS, rotate=32), InputScheme(BLOCKS))
+# The two that are chosen most, and the one that costs least: small layers cannot pay for blocks.
+QUICK_SCHEMES = (BLOCK_SCHEMES[1], BLOCK_SCHEMES[3], TOKEN_SCHEMES[-1])
 GROUP_SCHEMES = (InputScheme(GROUPS, groups=8), InputScheme(GROUPS, groups=16))
 WIDE_SCHEMES = GROUP_SCHEMES  # 8 bits, where blocks leave no room for their multiples
 WHOLE_TOKENS = (InputScheme(BLOCKS),)

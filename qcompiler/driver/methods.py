@@ -82,7 +82,7 @@ def method_of(options: CompileOptions, products: list[LayerProduct]) -> Method:
         space = SearchSpace(weight_widths, activation_widths, TOKEN_SCHEMES + GROUP_SCHEMES)
     else:
         quick = options.effort == "low"
-        schemes = QUICK_SCHEMES if quick else BLOCK_SCHEMES + TOKEN_SCHEMES[:1]
+        schemes = QUICK_SCHEMES if quick else BLOCK_SCHEMES + TOKEN_SCHEMES
         blocks = QUICK_WEIGHT_BLOCKS if quick else WEIGHT_BLOCKS
         space = SearchSpace(weight_widths, activation_widths, schemes, blocks)
     measured = options.effort != "low"

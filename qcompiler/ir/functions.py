@@ -229,7 +229,8 @@ def _linear(family: str, *, layer_norm: bool = False, gelu: bool = False, residu
     if gelu:
         lines.append("Y = qcompiler.ExactGelu <approximate: string = @approximate> (biased)")
     if residual:
-        lines.append("Y = Add (biased, residual)")
+        # Add before a LayerNormalization becomes ONNX Runtime's SkipLayerNormalization, which adds up in another order.
+        lines.append("Y = Sum (biased, residual)")
     body = "\n  ".join(lines)
     return f"\n{name} <{attributes}> ({', '.join(inputs)}) => (Y) {{\n  {body}\n}}"
 

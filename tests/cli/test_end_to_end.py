@@ -32,8 +32,8 @@ def compiled(tmp_path_factory):
 def test_compile(compiled):
     assert compiled.unchanged
     assert sorted(path.name for path in compiled.output.parent.iterdir()) == [
-        "digits_vit.calib.npz",
         "digits_vit.auto.onnx",
+        "digits_vit.calib.npz",
         "digits_vit.onnx",
     ]
     onnx.checker.check_model(onnx.load(compiled.output), full_check=True)
@@ -43,18 +43,19 @@ def test_inspect(compiled, cli):
     values = json.loads(cli("inspect", compiled.output, "--json").out)
     assert values["form"] == "lowered"
     assert values["report"]["calibration"]["count"] == 24
-    assert values["report"]["bops"]["fraction_of_w8a8"] == pytest.approx(0.25)
+    assert 0.24 < values["report"]["bops"]["fraction_of_w8a8"] <= 0.25
+    assert values["report"]["bops"]["overhead"] <= 0.125
     layers = {layer["name"]: layer for layer in values["layers"]}
-    assert layers["blocks.0.mlp.fc1"]["stored"] == "int4"
     assert layers["head"]["weight_bits"] == layers["head"]["activation_bits"] == 8
-    attention = [layer for layer in values["layers"] if layer["op"] == "GroupAttention"]
-    assert [len(layer["groups"]) for layer in attention] == [4, 4, 4, 4]
+    attention = [layer for layer in values["layers"] if layer["op"] == "BlockAttention"]
+    assert len(attention) == 4
+    for layer in (item for item in values["layers"] if item["weight_bits"] is not None):
+        assert layer["stored"] == ("int4" if layer["weight_bits"] <= 4 else "int8")
     # The nodes and the report tell the same.
     reported = {layer["name"]: layer for layer in values["report"]["layers"]}
     for name, layer in layers.items():
-        if name in reported:
-            assert layer["groups"] == reported[name]["groups"]
-            assert layer["scheme"] == reported[name]["scheme"]
+        for key in ("groups", "scheme", "block", "rotate", "weight_block", "value_bits", "activation_bits"):
+            assert layer[key] == reported[name][key], (name, key)
 
 
 def test_eval(compiled, cli):
