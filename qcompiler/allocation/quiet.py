@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from collections.abc import Iterator
@@ -21,10 +22,14 @@ def quiet_stdout() -> Iterator[None]:
         yield
         return
     nowhere = os.open(os.devnull, os.O_WRONLY)
+    # On a pipe C keeps what it prints in a buffer of its own, which would be written after this block.
+    flush = ctypes.CDLL(None).fflush
     try:
+        flush(None)
         os.dup2(nowhere, 1)
         yield
     finally:
+        flush(None)
         os.dup2(kept, 1)
         os.close(nowhere)
         os.close(kept)
