@@ -183,7 +183,7 @@ class _RecordingSpawn(SpawnContext):
     def terminate(self) -> None:
         for process in self._made:
             if process.is_alive():
-                process.terminate()
+                process.kill()  # a worker that is still starting may not take a milder signal
 
 
 _work: Callable[[Any], Any] | None = None
