@@ -26,7 +26,7 @@ from qcompiler.quant.fit_weights import linear_weight
 from qcompiler.quant.groups import CHANNELS, F32, ROWS
 from qcompiler.quant.inputs import LinearInput
 from qcompiler.quant.moments import InputMoments
-from qcompiler.quant.plan import AttentionPlan, BlockAttentionPlan, ChannelFold, LinearPlan, QuantPlan
+from qcompiler.quant.plan import AttentionPlan, BlockAttentionPlan, LinearPlan, QuantPlan
 from qcompiler.quant.sites import Role, attention_sites, linear_product
 from qcompiler.relevance.suffix import Operand
 
@@ -40,12 +40,10 @@ class Planned:
     Attributes:
         plan: The plan.
         bookkeeping: Bit operations of every layer's bookkeeping per image.
-        errors: Relative squared error of every linear layer's output, on held-out images where there are some.
     """
 
     plan: QuantPlan
     bookkeeping: Mapping[str, int]
-    errors: Mapping[str, float]
 
 
 class Realiser:
@@ -85,7 +83,7 @@ class Realiser:
         }
         self.norms = {site.consumers[0]: site.norm for site in folds if len(site.consumers) == 1}
         self._inputs: dict[tuple[str, LinearChoice], LinearInput] = {}
-        self._linears: dict[tuple[str, LinearChoice], tuple[LinearPlan, float]] = {}
+        self._linears: dict[tuple[str, LinearChoice], LinearPlan] = {}
         self._attentions: dict[tuple[str, AttentionChoice], AttentionPlan | BlockAttentionPlan] = {}
 
     def input_samples(self, layer: LinearLayer) -> InputSamples:
@@ -140,12 +138,11 @@ class Realiser:
             blocks = list(choices.attentions)
             attentions = list(pool.map(lambda name: self._attention(name, choices.attentions[name]), blocks))
         plan = QuantPlan(
-            {item.name: item for item, _ in linears},
+            {item.name: item for item in linears},
             {item.name: item for item in attentions},
             {item.fold.norm: item.fold for item in inputs.values() if item.fold is not None},
         )
-        errors = {item.name: error for item, error in linears}
-        return Planned(plan, self._bookkeeping(choices, inputs, plan), errors)
+        return Planned(plan, self._bookkeeping(choices, inputs, plan))
 
     def _check(self, choices: Choices) -> None:
         wanted = {layer.name for layer in self.structure.linears}
@@ -169,7 +166,7 @@ class Realiser:
                 raise OptionError(f"layer '{name}': {error}") from None
         return self._inputs[key]
 
-    def _sampled(self, name: str, choice: LinearChoice, item: LinearInput) -> tuple[LinearPlan, float]:
+    def _sampled(self, name: str, choice: LinearChoice, item: LinearInput) -> LinearPlan:
         key = (name, choice)
         if key not in self._linears:
             accumulator = MomentAccumulator(item)
@@ -187,28 +184,15 @@ class Realiser:
         wanted = {name: (self._operands[f"{name}:{Role.INPUT.value}"].tensor, item) for name, item in inputs.items()}
         return collect_moments(self._model, wanted, reader, threads=self._threads, progress=progress, most=most)
 
-    def _linear(self, name: str, choice: LinearChoice, item: LinearInput, moments: Moments) -> tuple[LinearPlan, float]:
-        fitting, held_out = moments
-        weight = linear_weight(self.weights[name], item, choice.weight_bits, choice.weight_block, fitting, held_out)
-        judge = fitting if held_out is None else held_out
-        error = judge.output_error(item.weight(self.weights[name]), weight.dequantized())
-        return LinearPlan(name, weight, item.quantizer, item.normalize), error
+    def _linear(self, name: str, choice: LinearChoice, item: LinearInput, moments: Moments) -> LinearPlan:
+        weight = linear_weight(self.weights[name], item, choice.weight_bits, choice.weight_block, *moments)
+        return LinearPlan(name, weight, item.quantizer, item.normalize)
 
     def _attention(self, name: str, choice: AttentionChoice) -> AttentionPlan | BlockAttentionPlan:
         key = (name, choice)
         if key not in self._attentions:
             self._attentions[key] = fit_attention(name, choice, self.attention_samples(name))
         return self._attentions[key]
-
-    def folded_ranges(self, folds: Mapping[str, ChannelFold]) -> dict[str, tuple[F32, F32]]:
-        """Range of every channel ``[C]`` behind each folded LayerNormalization, before and after the fold."""
-        found = {}
-        for layer, norm in self.norms.items():
-            if norm in folds:
-                sample = self.input_samples(self.structure.linear(layer)).sample
-                before = sample.max(axis=(0, 1)) - sample.min(axis=(0, 1))
-                found[norm] = before, before / folds[norm].scale
-        return found
 
     def _bookkeeping(self, choices: Choices, inputs: Mapping[str, LinearInput], plan: QuantPlan) -> dict[str, int]:
         found = {}
