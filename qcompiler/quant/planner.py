@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from qcompiler.quant.fit import fit_table, table_error
 from qcompiler.quant.groups import CHANNELS, F32, ROWS, GroupTable, assign, item_ranges
 from qcompiler.quant.kmeans import fit_bounds
-from qcompiler.quant.levels import CODEBOOK_SIZE, codebook_levels, uniform_levels
+from qcompiler.quant.levels import CODEBOOK_SIZE, LOG2_UNIT, codebook_levels, log2_levels, uniform_levels
 
 # Above this width uniform levels resolve a probability as finely as the operand of the product can.
 WIDEST_CODEBOOK = 6
@@ -82,7 +82,10 @@ def attention_table(x: F32, axis: int, bits: int, groups: int) -> GroupTable:
 
 
 def probability_quantizer(p: F32, bits: int, groups: int) -> tuple[GroupTable, NDArray[np.uint8]]:
-    """Row groups and levels of the softmax output ``p [instances, N, N]``: uniform or codebook, by squared error."""
+    """Row groups and levels of the softmax output ``p [instances, N, N]``.
+
+    Uniform levels, a codebook or powers of two (log2 softmax): whichever leaves the least squared error.
+    """
     uniform = fit_table(np.ascontiguousarray(p), ROWS, bits, groups)
     # Probabilities are not negative: a zero point would only waste codes.
     uniform = _without_zero_point(uniform)
@@ -99,6 +102,7 @@ def probability_quantizer(p: F32, bits: int, groups: int) -> tuple[GroupTable, N
         ones = np.ones_like(scale)
         codebook = GroupTable(lower, upper, scale, ones * 0, ones, scale, ROWS, 7)
         choices.append((codebook, codebook_levels(p / reach[index], bits)))
+        choices.append((replace(codebook, outer=reach / np.float32(LOG2_UNIT)), log2_levels(bits)))
     return min(choices, key=lambda choice: float(np.mean((quantize_probability(p, *choice) - p) ** 2)))
 
 

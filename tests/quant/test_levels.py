@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from qcompiler.quant.levels import CODEBOOK_SIZE, codebook_levels, uniform_levels
+from qcompiler.quant.levels import CODEBOOK_SIZE, LOG2_UNIT, codebook_levels, log2_levels, uniform_levels
 
 F = np.float32
 TOP = CODEBOOK_SIZE - 1
@@ -91,3 +91,17 @@ def test_the_ends_are_kept_exactly():
 
 def test_values_above_one_are_clipped():
     np.testing.assert_array_equal(codebook_levels(F([0, 0.5, 1, 7]), 2), codebook_levels(F([0, 0.5, 1, 1]), 2))
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 6])
+def test_log2_levels_are_the_nearest_power_of_two(bits):
+    levels = log2_levels(bits)
+    powers = [LOG2_UNIT * 2.0**-q for q in range(2**bits - 1)]
+    for index, level in enumerate(levels[1:], start=1):
+        distance = [abs(np.log2(index / TOP) - np.log2(power / LOG2_UNIT)) for power in powers]
+        nearest = powers[int(np.argmin(distance))]
+        # Below the last power's half step the code is zero; operands are whole numbers.
+        zero = round(-np.log2(index / TOP)) >= 2**bits - 1 or nearest < 1
+        assert level == (0 if zero else nearest), index
+    assert levels[0] == 0
+    assert len(set(levels.tolist())) <= 2**bits

@@ -154,3 +154,12 @@ def test_uniform_levels_quantize_like_a_group_quantizer():
     table, levels = probability_quantizer(p, 8, 4)
     np.testing.assert_array_equal(levels, uniform_levels(8))
     np.testing.assert_array_equal(quantize_probability(p, table, levels), fake_quantize(p, table))
+
+
+def test_powers_of_two_are_quantized_in_the_log_domain():
+    """Rows of 1/2, 1/4, ... 1/64, 1/64: exact as powers, not as whole steps of their maximum."""
+    row = np.array([2.0**-k for k in range(1, 7)] + [2.0**-6], F)
+    p = np.stack([np.stack([np.roll(row, i) for i in range(len(row))])] * 2)
+    table, levels = probability_quantizer(p, 3, 1)
+    assert set(levels.tolist()) <= {0, 1, 2, 4, 8, 16, 32, 64}
+    np.testing.assert_allclose(quantize_probability(p, table, levels), p, rtol=1e-6)
