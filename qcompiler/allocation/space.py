@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from qcompiler.quant.choices import BLOCKS, FOLDED, GROUPS
+from qcompiler.quant.weight_grid import WIDEST_BLOCK_BITS
 
 ALL_WIDTHS = (2, 3, 4, 5, 6, 8)
 NEIGHBOURS = 2  # widths below and above the uniform one that a budget pays for
@@ -60,7 +61,7 @@ class SearchSpace:
         weight_widths: Widths of weights.
         activation_widths: Widths of activations.
         schemes: Input schemes of widths below 8.
-        weight_blocks: Block sizes of weights of at most 4 bits; 0 for one scale per output channel.
+        weight_blocks: Block sizes of weights of at most 6 bits; 0 for one scale per output channel.
         folded: Layers behind a LayerNormalization use channel-wise scales folded into it, instead of ``schemes``.
         attention: Scheme of the attention products.
         attention_groups: Group counts of attention operands.
@@ -85,7 +86,7 @@ class SearchSpace:
     def weights(self, channels: int, bits: int) -> Iterator[int]:
         """Block sizes for one weight at one width."""
         for block in self.weight_blocks:
-            if block == 0 or (bits <= 4 and channels % block == 0 and channels > block):
+            if block == 0 or (bits <= WIDEST_BLOCK_BITS and channels % block == 0 and channels > block):
                 yield block
 
 

@@ -55,7 +55,7 @@ class LinearChoice:
         if self.scheme != BLOCKS and (self.block != 0 or self.rotate != 1):
             raise OptionError("block and rotate need the scheme 'blocks'")
         if self.weight_block and self.weight_bits > weight_grid.WIDEST_BLOCK_BITS:
-            raise OptionError("weight_block needs weight_bits of at most 4")
+            raise OptionError(f"weight_block needs weight_bits of at most {weight_grid.WIDEST_BLOCK_BITS}")
         if not 1 <= self.groups <= 64 or self.block < 0 or self.weight_block < 0:
             raise OptionError("groups must lie in 1..64, block and weight_block must not be negative")
         if not 1 <= self.rotate <= blocks.WIDEST_ROTATION or self.rotate & (self.rotate - 1):

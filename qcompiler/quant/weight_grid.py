@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from qcompiler.quant.groups import F32, OPERAND_LIMIT
 
 CLIP_RATIOS = np.linspace(0.4, 1.0, 25).astype(np.float32)
-WIDEST_BLOCK_BITS = 4  # wider codes leave hardly any multiples within a signed byte
+WIDEST_BLOCK_BITS = 6  # wider codes leave hardly any multiples within a signed byte
+ZERO_POINTS = (-8, 7)  # a nibble
 MOST_MULTIPLE = 15  # a nibble
 SMALLEST_COLUMN = np.float32(1e-30)  # below it an output channel counts as zeros: its scale would vanish
 REACHES = (0.75, 0.85, 0.95, 1.05)  # of the largest operand, for the largest weight of an output channel
@@ -95,7 +96,7 @@ def block_grid(weight: F32, bits: int, block: int, importance: F32 | None = None
 
     Args:
         weight: Float weights ``[C, D]``; ``block`` divides C.
-        bits: Width of the codes, at most 4.
+        bits: Width of the codes, at most 6.
         block: Input channels of one block.
         importance: As for :func:`channel_grid`.
     """
@@ -129,9 +130,13 @@ def _fit_blocks(units: F32, bits: int, weighing: F32) -> tuple[F32, F32, F32]:
     bottom, top = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     # Codes reach from the zero point, which is one of them: whatever they cover includes zero.
     low, high = np.minimum(units.min(axis=1), 0), np.maximum(units.max(axis=1), 0)
-    covering = (high - low) / np.float32(2**bits - 1)
-    first = np.clip(np.floor(covering * np.float32(WIDENINGS[0])), 1, MOST_MULTIPLE)
-    last = np.clip(np.ceil(covering * np.float32(WIDENINGS[1])), 1, MOST_MULTIPLE)
+    first_zero, last_zero = max(bottom, ZERO_POINTS[0]), min(top, ZERO_POINTS[1])
+    covering = np.maximum(
+        (high - low) / (top - bottom), np.maximum(high / (top - first_zero), low / (bottom - last_zero))
+    )
+    most = min(MOST_MULTIPLE, OPERAND_LIMIT // -bottom)  # times the largest code: still a signed byte
+    first = np.clip(np.floor(covering * np.float32(WIDENINGS[0])), 1, most)
+    last = np.clip(np.ceil(covering * np.float32(WIDENINGS[1])), 1, most)
     best_error = np.full(low.shape, np.inf, np.float32)
     best_multiplier, best_zero = np.ones_like(low), np.zeros_like(low)
     for offset in range(int((last - first).max()) + 1):
@@ -139,7 +144,7 @@ def _fit_blocks(units: F32, bits: int, weighing: F32) -> tuple[F32, F32, F32]:
         # The window of codes centred on the range, and its neighbours.
         centre = np.rint(-(low + high) / (2 * multiplier) - np.float32(0.5))
         for shift in (-1, 0, 1):
-            zero = np.clip(centre + np.float32(shift), bottom, top)
+            zero = np.clip(centre + np.float32(shift), first_zero, last_zero)
             # Every operand fits a signed byte.
             room = OPERAND_LIMIT // multiplier
             zero = np.clip(zero, top - room, bottom + room)

@@ -84,7 +84,8 @@ def test_folding_where_the_layer_allows_it():
 
 
 @pytest.mark.parametrize(
-    ("channels", "bits", "expected"), [(192, 4, [0, 32]), (192, 5, [0]), (48, 4, [0]), (32, 4, [0]), (64, 3, [0, 32])]
+    ("channels", "bits", "expected"),
+    [(192, 4, [0, 32]), (192, 6, [0, 32]), (192, 8, [0]), (48, 4, [0]), (32, 4, [0]), (64, 3, [0, 32])],
 )
 def test_blocks_of_weights(channels, bits, expected):
     assert list(SPACE.weights(channels, bits)) == expected

@@ -80,7 +80,7 @@ def test_what_is_left_out_has_its_default(tmp_path):
         ),
         ({"block": 32}, "block and rotate need the scheme 'blocks'"),
         ({"scheme": "folded", "rotate": 32}, "block and rotate need the scheme 'blocks'"),
-        ({"weight_block": 32, "weight_bits": 5}, "weight_block needs weight_bits of at most 4"),
+        ({"weight_block": 32, "weight_bits": 7}, "weight_block needs weight_bits of at most 6"),
         ({"groups": 0}, "groups must lie in 1..64, block and weight_block must not be negative"),
         ({"groups": 65}, "groups must lie in 1..64, block and weight_block must not be negative"),
         ({"scheme": "blocks", "block": -1}, "groups must lie in 1..64, block and weight_block must not be negative"),
