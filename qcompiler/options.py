@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,13 +30,15 @@ class CompileOptions:
         bits: Uniform widths such as ``w4a4``; None lets the budget choose them.
         bits_file: A plan written by ``save_plan`` or edited by hand, instead of a search.
         save_plan: Where to write the plan.
+        latency_budget: Time of the written model for one image on one thread of this machine, as a fraction of the
+            float model's; None for no limit.
         size_budget: Size of the written model as a fraction of the float model's; None for no limit.
         strict_bits: No multiples or zero points per block: codes, and scales per token, channel or group alone.
         effort: How much is measured instead of estimated: ``low``, ``default`` or ``high``.
         executor: Where sensitivities are measured: ``processes``, ``ray`` or ``inline``.
         lrp_rule: Rule of linear layers in the relevance: ``zplus`` or ``gamma``.
-        bop_budget: Bit operations of the free integer products as a fraction of W8A8; None for 0.25 when ``bits`` is
-            not given either. With ``bits`` it is only checked.
+        bop_budget: Bit operations of the free integer products as a fraction of W8A8; None for 0.25 when nothing else
+            decides the widths (see ``product_budget``). With ``bits`` it is only checked.
         overhead_budget: Bookkeeping of the groups as a fraction of the products.
         groups: ``integer``: channel groups on integer multiples of one base scale (one integer product per layer);
             ``exact``: free scales (sorted segments).
@@ -56,6 +59,7 @@ class CompileOptions:
     bits_file: Path | None = None
     save_plan: Path | None = None
     size_budget: float | None = None
+    latency_budget: float | None = None
     strict_bits: bool = False
     effort: str = "default"
     executor: str = "processes"
@@ -92,6 +96,12 @@ class CompileOptions:
             raise OptionError(
                 f"--size-budget {self.size_budget:g} is not in (0, 1]: it is a fraction of the float model"
             )
+        if self.latency_budget is not None and not 0 < self.latency_budget < math.inf:
+            raise OptionError(
+                f"--latency-budget {self.latency_budget:g} is not positive: it is a fraction of the float model's time"
+            )
+        if self.latency_budget is not None and self.stop_after != STAGES[-1]:
+            raise OptionError(f"--latency-budget is about the lowered model: leave --stop-after {self.stop_after} out")
         if self.bits is not None and self.bits_file is not None:
             raise OptionError(
                 "--bits gives all layers one width and --bits-file gives each its own: give one of the two"
@@ -113,10 +123,14 @@ class CompileOptions:
 
     @property
     def product_budget(self) -> float | None:
-        """Limit of the free products as a fraction of W8A8; None where ``bits`` or a plan's file decides alone."""
-        if self.bop_budget is None and self.bits is None and self.bits_file is None:
-            return DEFAULT_BOP_BUDGET
-        return self.bop_budget
+        """Limit of the free products as a fraction of W8A8; None where something else decides the widths alone.
+
+        That is ``bits``, a plan's file, or a latency budget, except for ``igq``: only its group counts are free.
+        """
+        if self.bop_budget is not None or self.bits is not None or self.bits_file is not None:
+            return self.bop_budget
+        by_latency = self.latency_budget is not None and self.method != "igq"
+        return None if by_latency else DEFAULT_BOP_BUDGET
 
     def to_dict(self) -> dict[str, object]:
         """The options as plain values; file paths are left out, they say nothing about the result."""

@@ -36,6 +36,11 @@ class InputCandidate:
     error: float
     bookkeeping: int
 
+    @property
+    def family(self) -> tuple[str, bool]:
+        """Candidates of a family err in the same places: blocks, whole tokens, groups or folded channels."""
+        return self.scheme.scheme, self.scheme.block > 0
+
 
 @dataclass(frozen=True)
 class WeightCandidate:
@@ -47,6 +52,11 @@ class WeightCandidate:
     error: float
     bookkeeping: int
     bytes: int
+
+    @property
+    def family(self) -> bool:
+        """With blocks or without."""
+        return self.block > 0
 
 
 @dataclass(frozen=True)

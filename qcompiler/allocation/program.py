@@ -1,4 +1,4 @@
-"""The integer program: one choice per layer, least total cost, under limits of bit operations and bytes."""
+"""The integer program: one choice per layer, least total cost, under limits of bit operations, bytes and time."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from qcompiler.allocation.quiet import quiet_stdout
 from qcompiler.errors import BudgetError
 
 TOLERANCE = 1e-9  # of a limit: what float arithmetic may add to a plan that meets it exactly
+TIME_TOLERANCE = 1e-5  # of the time limit: no measurement is that exact, and the solver's own tolerance lies below
 GAP = 1e-4  # relative distance to the optimum that the solver may leave
 RATIO_STEPS = 16  # towards the least bookkeeping; each one is closer, few are ever needed
 
@@ -28,12 +29,14 @@ class Choice:
         products: Bit operations of its integer products per image.
         bookkeeping: Bit operations of scales, ranges and groups per image.
         bytes: Size of its weights in the file.
+        time: How long it takes, as a fraction of the float model's time for one image.
     """
 
     cost: float
     products: int
     bookkeeping: int
     bytes: int
+    time: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -41,24 +44,35 @@ class Limits:
     """What a plan may cost.
 
     Attributes:
-        products: Bit operations of all products together.
+        products: Bit operations of all products together; infinity for no limit.
         overhead: Bookkeeping as a fraction of the products that are chosen; infinity for no limit.
         bytes: Size of all weights together; None for no limit.
+        time: Time of the whole model as a fraction of the float model's; None for no limit.
+        constant_time: What of that time no choice changes.
     """
 
     products: float
     overhead: float
     bytes: int | None = None
+    time: float | None = None
+    constant_time: float = 0.0
+
+    @property
+    def choice_time(self) -> float:
+        """What is left for the choices; infinity for no limit."""
+        return math.inf if self.time is None else self.time - self.constant_time
 
     def met_by(self, choices: Sequence[Choice]) -> bool:
         """Whether these choices, one per layer, stay within the limits."""
         products = sum(choice.products for choice in choices)
         bookkeeping = sum(choice.bookkeeping for choice in choices)
         size = sum(choice.bytes for choice in choices)
+        time = math.fsum(choice.time for choice in choices)
         return (
             products <= self.products * (1 + TOLERANCE)
             and bookkeeping <= self.overhead * products * (1 + TOLERANCE)
             and (self.bytes is None or size <= self.bytes)
+            and (self.time is None or time <= self.choice_time + TIME_TOLERANCE * self.time)
         )
 
 
@@ -124,13 +138,19 @@ def _minimise(options: Options, limits: Limits, cost: Callable[[Choice], float])
 def _limit_rows(choices: Sequence[Choice], limits: Limits) -> list[LinearConstraint]:
     products = np.array([choice.products for choice in choices], float)
     bookkeeping = np.array([choice.bookkeeping for choice in choices], float)
-    whole = max(limits.products, 1.0)
-    rows = [LinearConstraint(products[None, :] / whole, ub=1)]
+    rows = []
+    whole = limits.products if math.isfinite(limits.products) else float(products.sum())
+    whole = max(whole, 1.0)
+    if math.isfinite(limits.products):
+        rows.append(LinearConstraint(products[None, :] / whole, ub=1))
     if math.isfinite(limits.overhead):
         rows.append(LinearConstraint((bookkeeping - limits.overhead * products)[None, :] / whole, ub=0))
     if limits.bytes is not None:
         size = np.array([choice.bytes for choice in choices], float)
         rows.append(LinearConstraint(size[None, :] / max(limits.bytes, 1), ub=1))
+    if limits.time is not None:
+        time = np.array([choice.time for choice in choices])
+        rows.append(LinearConstraint(time[None, :] / limits.time, ub=limits.choice_time / limits.time))
     return rows
 
 
@@ -138,7 +158,10 @@ def _undominated(choices: Sequence[Choice], overhead: float, cost: Callable[[Cho
     """Indices of the choices that no other one beats in every respect; the first of equal ones stays."""
     limited = math.isfinite(overhead)
     table = np.array(
-        [(cost(c), c.products, c.bookkeeping - overhead * c.products if limited else 0, c.bytes) for c in choices],
+        [
+            (cost(c), c.products, c.bookkeeping - overhead * c.products if limited else 0, c.bytes, c.time)
+            for c in choices
+        ],
         dtype=np.float64,
     )
     kept: list[int] = []
@@ -170,15 +193,25 @@ def _refuse_impossible(options: Options, limits: Limits) -> None:
 
 def _shortfall(options: Options, limits: Limits) -> str:
     """Which limit would have to give, where each can be met but not all together."""
-    needed = least_overhead(options, limits)
-    if needed is None:
+    if limits.time is not None:
+        plan = _minimise(options, replace(limits, time=None), lambda choice: choice.time)
+        if plan is not None:
+            fastest = math.fsum(options[name][index].time for name, index in plan.items())
+            needed = math.ceil((limits.constant_time + fastest) * 1e4) / 1e4
+            return (
+                f"the fastest plan within the other budgets takes {needed:g} of the float model's time and "
+                f"--latency-budget allows {limits.time:g}; give --latency-budget {needed:g} or more"
+            )
+        limits = replace(limits, time=None)
+    overhead = least_overhead(options, limits)
+    if overhead is None:
         return (
-            f"no plan of at most {int(limits.products):,} bit operations has weights of at most {limits.bytes:,} "
+            f"no plan of at most {limits.products:,.0f} bit operations has weights of at most {limits.bytes:,} "
             "bytes; raise --bop-budget or --size-budget"
         )
     return (
-        f"the bookkeeping takes at least {needed:g} of the products and --overhead-budget allows "
-        f"{limits.overhead:g}; give --overhead-budget {needed:g} or more"
+        f"the bookkeeping takes at least {overhead:g} of the products and --overhead-budget allows "
+        f"{limits.overhead:g}; give --overhead-budget {overhead:g} or more"
     )
 
 
@@ -190,8 +223,9 @@ def least_overhead(options: Options, limits: Limits) -> float | None:
     """
     others = replace(limits, overhead=math.inf)
     ratio, best = 0.0, math.inf
+    largest = sum(max(choice.products for choice in choices) for choices in options.values())
+    whole = max(limits.products if math.isfinite(limits.products) else largest, 1.0)
     for _ in range(RATIO_STEPS):
-        whole = max(limits.products, 1.0)
         plan = _minimise(options, others, partial(_excess, ratio=ratio, whole=whole))
         if plan is None:
             return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -37,18 +37,25 @@ def nearest_widths(widths: Iterable[int], centre: int, count: int) -> tuple[int,
     return tuple(sorted(sorted(set(widths), key=lambda bits: (abs(bits - centre), bits))[:count]))
 
 
-def best_inputs(candidates: LinearCandidates, widths: Sequence[int]) -> list[int]:
-    """Indices of the input candidates of least error, one for each width."""
-    return [_best(candidates.inputs, bits) for bits in widths]
+def best_inputs(candidates: LinearCandidates, widths: Sequence[int], centre: int) -> list[int]:
+    """Indices of the input candidates of least error: one for each width, at ``centre`` one for each family."""
+    return _best(candidates.inputs, widths, centre)
 
 
-def best_weights(candidates: LinearCandidates, widths: Sequence[int]) -> list[int]:
+def best_weights(candidates: LinearCandidates, widths: Sequence[int], centre: int) -> list[int]:
     """Likewise for weights."""
-    return [_best(candidates.weights, bits) for bits in widths]
+    return _best(candidates.weights, widths, centre)
 
 
-def _best(items: Sequence[InputCandidate | WeightCandidate], bits: int) -> int:
-    return min((i for i, item in enumerate(items) if item.bits == bits), key=lambda i: items[i].error)
+def _best(items: Sequence[InputCandidate | WeightCandidate], widths: Sequence[int], centre: int) -> list[int]:
+    best: dict[Hashable, int] = {}
+    for i in sorted(range(len(items)), key=lambda i: items[i].error):
+        if items[i].bits not in widths:
+            continue
+        best.setdefault(items[i].bits, i)
+        if items[i].bits == centre:
+            best.setdefault(items[i].family, i)
+    return sorted(set(best.values()))
 
 
 def input_job(candidates: LinearCandidates, operand: Operand, measured: Sequence[int]) -> SensitivityJob:

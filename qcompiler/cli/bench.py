@@ -20,7 +20,7 @@ from qcompiler.cli.terminal import Terminal
 _DESCRIPTION = """\
 Time a float model and models compiled from it in interleaved rounds, so that a drift of the machine's speed meets all
 of them alike; the ratio to float is the median over rounds. Without --images the input is one batch of synthetic
-images with natural-image statistics.
+images with natural-image statistics. --profile tells where the time of each of them goes instead.
 """
 
 
@@ -40,7 +40,16 @@ def build_parser() -> Parser:
         help="threads of ONNX Runtime, 0 for all (default: %(default)s)",
     )
     parser.add_argument(
-        "--rounds", type=positive, metavar="N", default=9, help="interleaved rounds (default: %(default)s)"
+        "--rounds",
+        type=positive,
+        metavar="N",
+        default=9,
+        help="interleaved rounds, or runs of a profile (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="show where the time of each model goes, by operator and by node, instead of comparing their times",
     )
     parser.add_argument("--images", metavar="DATA", help="input data, as --calib of a compilation takes it")
     add_library_flag(parser)
@@ -56,6 +65,10 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> None:
         QcompilerError: A file cannot be used, or the batch or data does not fit the models.
     """
     paths = [existing_model(path) for path in (arguments.float, *arguments.models)]
+
+    if arguments.profile:
+        _profile(arguments, paths, terminal)
+        return
 
     from qcompiler.driver.comparison import compare_latency
     from qcompiler.report.comparison import latency_table
@@ -74,3 +87,25 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> None:
         )
     terminal.result(found.to_dict())
     terminal.show(latency_table(found.results), f"input: {found.images}; operators of qcompile: {found.operators}")
+
+
+def _profile(arguments: argparse.Namespace, paths: list[Path], terminal: Terminal) -> None:
+    from qcompiler.driver.profiling import profile_models
+    from qcompiler.report.profile_text import NODES_SHOWN, node_table, operator_table
+
+    preprocessing = preprocessing_of(arguments)
+    with terminal.progress() as progress:
+        found = profile_models(
+            paths,
+            arguments.images,
+            preprocessing,
+            batch=arguments.batch,
+            threads=arguments.threads,
+            runs=arguments.rounds,
+            without_library=arguments.without_library,
+            progress=progress,
+        )
+    terminal.result({"models": [profile.to_dict() for profile in found]})
+    most = None if terminal.verbose else NODES_SHOWN
+    for profile in found:
+        terminal.show(operator_table(profile), node_table(profile, most))

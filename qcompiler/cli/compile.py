@@ -38,6 +38,7 @@ _EXAMPLES = """\
 examples:
   qcompile vit.onnx --method igq --bop-budget 0.25 --calib images/ --preset half -o vit.igq.onnx
   qcompile vit.onnx --bits w4a4 --calib calib.npz
+  qcompile vit.onnx --latency-budget 0.4 --calib images/ --preset half
   qcompile vit.onnx --bop-budget 0.3 --size-budget 0.15 --calib images/ --preset half --report report/
 """
 
@@ -57,7 +58,14 @@ def build_parser() -> Parser:
         type=float,
         metavar="F",
         help="bit operations of the integer products as a fraction of W8A8 "
-        f"(default: {DEFAULT_BOP_BUDGET:g}, the cost of W4A4; not limited when --bits is given)",
+        f"(default: {DEFAULT_BOP_BUDGET:g}, the cost of W4A4; not limited when --bits or --latency-budget is given)",
+    )
+    method.add_argument(
+        "--latency-budget",
+        type=float,
+        metavar="F",
+        help="time of the written model for one image on one thread of this machine, as a fraction of MODEL's; what "
+        "operators cost is measured once per machine and kept in $QCOMPILER_CACHE (default: no limit)",
     )
     method.add_argument(
         "--size-budget",
@@ -170,6 +178,7 @@ def options_of(arguments: argparse.Namespace) -> CompileOptions:
         bits_file=arguments.bits_file,
         save_plan=arguments.save_plan,
         size_budget=arguments.size_budget,
+        latency_budget=arguments.latency_budget,
         strict_bits=arguments.strict_bits,
         effort=arguments.effort,
         executor=arguments.executor,

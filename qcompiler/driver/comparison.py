@@ -13,7 +13,7 @@ from qcompiler.calibration.inputs import Feed
 from qcompiler.calibration.labelled import LabelledImages, open_labelled
 from qcompiler.calibration.preprocess import Preprocessing
 from qcompiler.calibration.readers import open_calibration
-from qcompiler.driver.sessions import open_models
+from qcompiler.driver.sessions import OpenModels, open_models
 from qcompiler.errors import CalibrationDataError, OptionError
 from qcompiler.evaluation.accuracy import Accuracy, measure_accuracy
 from qcompiler.evaluation.latency import Latency, measure_latency
@@ -128,6 +128,25 @@ def compare_latency(
         QcompilerError: A file cannot be used, or the batch or data does not fit the models.
     """
     models = open_models(paths, threads, without_library)
+    feed, description = open_batch(models, images, preprocessing, batch)
+    results = measure_latency(models.runs, feed, models.reference, rounds=rounds, threads=threads)
+    return LatencyComparison(results, tuple(paths), description, models.operators)
+
+
+def open_batch(
+    models: OpenModels, images: str | None, preprocessing: Preprocessing | None, batch: int | None
+) -> tuple[Feed, str]:
+    """One batch that all models read, and where it comes from.
+
+    Args:
+        models: The models.
+        images: Where the batch comes from, as calibration data is given; None for synthetic images.
+        preprocessing: How image files become values.
+        batch: Images per run; None for what the models fix, else 1.
+
+    Raises:
+        QcompilerError: The batch or data does not fit the models.
+    """
     wanted = batch or models.batch or 1
     if models.batch is not None and wanted != models.batch:
         raise OptionError(f"--batch {wanted}: the models fix the batch at {models.batch}")
@@ -137,8 +156,7 @@ def compare_latency(
     feed = source.reader.get_next()
     if feed is None:
         raise CalibrationDataError(f"--images {images}: no data")
-    results = measure_latency(models.runs, feed, models.reference, rounds=rounds, threads=threads)
-    return LatencyComparison(results, tuple(paths), source.description, models.operators)
+    return feed, source.description
 
 
 def _watched(data: LabelledImages, progress: Progress) -> Iterator[tuple[Feed, NDArray[np.int64]]]:

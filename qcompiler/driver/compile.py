@@ -16,6 +16,7 @@ from qcompiler.driver.annotate import annotate, finish
 from qcompiler.driver.checks import check_cost, check_output, check_written
 from qcompiler.driver.effort import LEVELS
 from qcompiler.driver.images import first_feeds, first_images
+from qcompiler.driver.latency import PlanTimes
 from qcompiler.driver.layers import bit_operations, layer_reports, widths_text
 from qcompiler.driver.outputs import check_places, write_all
 from qcompiler.driver.quality import folded_norms, layer_sqnr
@@ -111,8 +112,9 @@ class _Compilation:
             result = self.finish(opened, None, ())
             write_all([(output, self.writer(result, opened.data.reader))])
             return result
+        times = self.times(opened)
         statistics = self.stages.statistics(opened)
-        searched = self.plan(opened, statistics)
+        searched = self.plan(opened, statistics, times)
         with self.stages.stage("rewrite the graph"):
             passes = rewrite(
                 opened.canonical.graph,
@@ -120,7 +122,7 @@ class _Compilation:
                 lower=self.options.stop_after == "lower",
                 verify_each=self.options.verify_each,
             )
-        result = self.finish(opened, searched, passes)
+        result = self.finish(opened, searched, passes, times)
         write_all(
             [
                 (self.options.save_stats, statistics.save),
@@ -130,7 +132,16 @@ class _Compilation:
         )
         return result
 
-    def plan(self, opened: Opened, statistics: Statistics) -> Searched:
+    def times(self, opened: Opened) -> PlanTimes | None:
+        """What plans take on this machine; None without a latency budget."""
+        budget = self.options.latency_budget
+        if budget is None:
+            return None
+        with self.stages.clock("time layers"):
+            feed = first_feeds(opened.data.reader, 1)[0]
+            return PlanTimes(opened.original, opened.canonical.structure, feed, budget, self.stages.progress)
+
+    def plan(self, opened: Opened, statistics: Statistics, times: PlanTimes | None) -> Searched:
         """The quantization plan: searched, or read from a file; weights are fitted to all images."""
         options, reader = self.options, opened.data.reader
         realiser = self.stages.realiser(opened, statistics)
@@ -142,7 +153,14 @@ class _Compilation:
             relevance = self.stages.relevance(opened) if opened.method.relevance else None
             scores = relevance.scores if relevance is not None else {}
             search = Search(
-                opened.canonical.model, realiser, opened.operands, opened.method, options, scores, self.stages.progress
+                opened.canonical.model,
+                realiser,
+                opened.operands,
+                opened.method,
+                options,
+                scores,
+                self.stages.progress,
+                times,
             )
             probes, trials = (first_images(reader, count) for count in (options.probe_images, options.trial_images))
             with self.stages.clock("search"):
@@ -156,7 +174,13 @@ class _Compilation:
             choices, planned, found, relevance, layer_sqnr(realiser, planned), folded_norms(realiser, planned)
         )
 
-    def finish(self, opened: Opened, searched: Searched | None, passes: tuple[PassReport, ...]) -> CompileResult:
+    def finish(
+        self,
+        opened: Opened,
+        searched: Searched | None,
+        passes: tuple[PassReport, ...],
+        times: PlanTimes | None = None,
+    ) -> CompileResult:
         """Export, evaluate, annotate and check against the budgets."""
         canonical, data = opened.canonical, opened.data
         model = finish(canonical.graph)
@@ -183,12 +207,16 @@ class _Compilation:
             warnings=tuple(self.stages.warnings),
             seconds=self.stages.seconds,
             loss=None if searched is None else searched.loss(),
+            latency=None if searched is None or times is None else times.report(searched.planned.plan),
         )
         annotate(model, report)
         report = replace(report, bytes_after=model.ByteSize())
         if searched is None:
             return CompileResult(model, report)
         check_cost(self.options, report)
+        if times is not None and report.latency is not None:
+            with self.stages.stage("time the model"):
+                report = replace(report, latency=replace(report.latency, measured=times.measure(model)))
         return CompileResult(model, report, searched.report(canonical.structure, order, self.options))
 
     def writer(self, result: CompileResult, reader: CalibrationReader) -> Callable[[Path], list[Path]]:

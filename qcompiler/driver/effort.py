@@ -10,7 +10,8 @@ class Effort:
     """The numbers behind one level.
 
     Attributes:
-        widths: Widths of every operand whose sensitivity is measured; the others follow from their errors.
+        widths: Widths of every operand whose sensitivity is measured, at the middle one for every family of
+            quantizers; the others follow from their errors.
         neighbours: Widths to choose from on either side of the one that the budget pays for.
         trials: Plans that are tried out besides the first.
         relevance_images: Images that relevance is propagated on.
@@ -26,6 +27,6 @@ class Effort:
 
 LEVELS = {
     "low": Effort(widths=1, neighbours=1, trials=0, relevance_images=4, weight_images=48),
-    "default": Effort(widths=2, neighbours=2, trials=8, relevance_images=16, weight_images=None),
+    "default": Effort(widths=3, neighbours=2, trials=20, relevance_images=16, weight_images=None),
     "high": Effort(widths=6, neighbours=2, trials=40, relevance_images=32, weight_images=None),
 }

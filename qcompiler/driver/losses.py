@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from qcompiler.allocation.candidates import AttentionCandidate, LinearCandidates
+from qcompiler.allocation.candidates import AttentionCandidate, InputCandidate, LinearCandidates, WeightCandidate
 from qcompiler.allocation.loss_table import AttentionLosses, LinearLosses, LossTable
 from qcompiler.allocation.losses import predicted_losses, relevance_losses
 from qcompiler.allocation.sensitivity_jobs import (
@@ -85,8 +85,8 @@ class LossMeasurement:
         for name, found in candidates.linears.items():
             inputs, weights = linears[name]
             linear_losses[name] = LinearLosses(
-                tuple(_losses([item.error for item in found.inputs], inputs, measured[f"{name}:input"])),
-                tuple(_losses([item.error for item in found.weights], weights, measured[f"{name}:weight"])),
+                tuple(_linear_losses(found.inputs, inputs, measured[f"{name}:input"])),
+                tuple(_linear_losses(found.weights, weights, measured[f"{name}:weight"])),
             )
         attention_losses = {}
         for name, items in candidates.attentions.items():
@@ -127,7 +127,7 @@ class LossMeasurement:
         count, centre = LEVELS[self.options.effort].widths, self.method.centre
         activations = nearest_widths((item.bits for item in found.inputs), centre.activation, count)
         weights = nearest_widths((item.bits for item in found.weights), centre.weight, count)
-        return best_inputs(found, activations), best_weights(found, weights)
+        return best_inputs(found, activations, centre.activation), best_weights(found, weights, centre.weight)
 
     def _measured_attention(self, items: Sequence[AttentionCandidate]) -> list[int]:
         """Indices of the candidates that are measured: of equal widths, which stand for the others."""
@@ -154,6 +154,13 @@ class LossMeasurement:
             items = [candidates.attentions[block.softmax][i] for i in attentions[block.softmax]]
             operands = {role: self.operands[f"{block.softmax}:{role}"] for role in ATTENTION_ROLES}
             yield from attention_jobs(block, items, operands, outputs)
+
+
+def _linear_losses(
+    items: Sequence[InputCandidate | WeightCandidate], indices: Sequence[int], measured: Sequence[Measured]
+) -> list[float]:
+    families = [item.family for item in items]
+    return predicted_losses([item.error for item in items], dict(zip(indices, measured, strict=True)), families)
 
 
 def _losses(errors: Sequence[float], indices: Sequence[int], measured: Sequence[Measured]) -> list[float]:

@@ -24,6 +24,8 @@ from qcompiler.quant.choices import BLOCKS, GROUPS
 from qcompiler.quant.plan import Widths
 
 HALF_BYTE = 4  # bits of a weight: the smallest that a file stores
+TIMED_WIDTHS = tuple(bits for bits in ALL_WIDTHS if bits >= HALF_BYTE)  # no processor is faster below
+TIMED_CENTRE = Widths(6, 6)
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,17 @@ def method_of(options: CompileOptions, products: list[LayerProduct]) -> Method:
         BudgetError: The budget is below the cheapest widths.
         OptionError: ``--bits`` cannot be read.
     """
-    budget = DEFAULT_BOP_BUDGET if options.bop_budget is None else options.bop_budget
+    budget = options.product_budget
+    by_time = budget is None and options.latency_budget is not None  # widths as wide as the time allows
+    if budget is None:
+        budget = DEFAULT_BOP_BUDGET
     if options.method == "igq" or options.bits is not None:
         centre = choose_uniform(products, budget) if options.bits is None else parse_widths(options.bits)
         weight_widths: tuple[int, ...] = (centre.weight,)
         activation_widths: tuple[int, ...] = (centre.activation,)
+    elif by_time:
+        weight_widths = activation_widths = TIMED_WIDTHS
+        centre = TIMED_CENTRE
     else:
         widths = widths_around(budget, LEVELS[options.effort].neighbours)
         check_affordable(products, budget, Widths(min(widths), min(widths)))

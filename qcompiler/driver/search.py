@@ -13,13 +13,14 @@ from qcompiler.allocation.program import Choice, Limits, solve
 from qcompiler.calibration.inputs import Feed
 from qcompiler.driver.effort import LEVELS
 from qcompiler.driver.fitting import fit_candidates
+from qcompiler.driver.latency import PlanTimes
 from qcompiler.driver.layers import fixed_layers, free_products
 from qcompiler.driver.losses import LossMeasurement, losses_from_relevance
 from qcompiler.driver.methods import Method
 from qcompiler.driver.realise import Realiser
 from qcompiler.driver.trial import Trial, plain_size
 from qcompiler.errors import BudgetError
-from qcompiler.options import DEFAULT_BOP_BUDGET, CompileOptions
+from qcompiler.options import CompileOptions
 from qcompiler.progress import Progress
 from qcompiler.quant.choices import GROUPS, AttentionChoice, Choices, LinearChoice
 from qcompiler.quant.plan import Widths
@@ -51,13 +52,18 @@ class Found:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the model whose losses are weighted together: layers of one kind, and one side of them."""
+    """A part of the model whose losses are weighted together; parts may overlap.
 
-    kind: str
-    side: str
+    Attributes:
+        label: What a report calls it.
+        members: Sides of layers, as ``(name, side)``.
+    """
+
+    label: str
+    members: frozenset[tuple[str, str]]
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.side}"
+        return self.label
 
 
 class Search:
@@ -71,6 +77,7 @@ class Search:
         options: Options of the compilation.
         relevance: Share of every layer and attention product, by name; empty if the method does not ask for it.
         progress: Told about every step.
+        times: Times of candidates, where a latency budget limits them.
     """
 
     def __init__(
@@ -82,7 +89,9 @@ class Search:
         options: CompileOptions,
         relevance: Mapping[str, float],
         progress: Progress,
+        times: PlanTimes | None = None,
     ) -> None:
+        self._times = times
         self._model = model
         self._realiser = realiser
         self._structure = realiser.structure
@@ -107,6 +116,8 @@ class Search:
             BudgetError: No plan meets the budgets.
         """
         candidates = fit_candidates(self._realiser, self._method.space, self._options, self._progress)
+        if self._times is not None:
+            self._times.learn(candidates)
         if self._method.sensitivity:
             measurement = LossMeasurement(
                 self._model, self._structure, self._operands, self._method, self._options, self._progress
@@ -127,13 +138,18 @@ class Search:
 
     def _limits(self, table: LossTable, original_bytes: int) -> Limits:
         products = free_products(self._structure)
-        budget = self._options.bop_budget
-        if budget is None and self._options.bits is not None:
+        budget = self._options.product_budget
+        if budget is not None:
+            allowed = budget * sum(product.bops(Widths(8, 8)) for product in products)
+        elif self._options.bits is not None:
             allowed = float(sum(product.bops(self._method.centre) for product in products))
         else:
-            budget = DEFAULT_BOP_BUDGET if budget is None else budget
-            allowed = budget * sum(product.bops(Widths(8, 8)) for product in products)
-        return Limits(allowed, self._options.overhead_budget, self._weight_bytes(table, original_bytes))
+            allowed = math.inf  # a latency budget decides
+        limits = Limits(allowed, self._options.overhead_budget, self._weight_bytes(table, original_bytes))
+        if self._times is None:
+            return limits
+        integer = self._options.groups == "integer"
+        return self._times.limited(limits, self._realiser, self.fixed_choices(), integer=integer)
 
     def _weight_bytes(self, table: LossTable, original_bytes: int) -> int | None:
         """What ``--size-budget`` leaves for the weights that are searched; None without one.
@@ -163,7 +179,7 @@ class Search:
         mean = sum(self._relevance.values()) / len(self._relevance) if by_relevance else 1.0
 
         def weigh(name: str, side: str) -> float:
-            factor = factors.get(Part(self._kinds[name], side), 1.0)
+            factor = math.prod(strength for part, strength in factors.items() if (name, side) in part.members)
             if not by_relevance:
                 return factor
             product = dict(zip(("scores", "mixing"), self._products.get(name, ()), strict=False)).get(side, name)
@@ -179,6 +195,8 @@ class Search:
 
     def _program(self, table: LossTable, limits: Limits, factors: Mapping[Part, float]) -> tuple[Choices, list[Choice]]:
         options, decisions = table.options(self._weigh(factors))
+        if self._times is not None:
+            options = self._times.timed(options, decisions)
         taken = solve(options, limits)
         return self._decide(decisions, taken), [options[name][index] for name, index in taken.items()]
 
@@ -219,12 +237,21 @@ class Search:
         return PlanPoint(label, products / whole, bookkeeping / products, size, loss, kept)
 
 
+def _parts(table: LossTable, kinds: Mapping[str, str]) -> list[Part]:
+    """The first half of the model, whose errors pass through all the rest, and one side of all layers of a kind."""
+    linears = [(name, side) for name in table.linears for side in ("input", "weight")]
+    attentions = [(name, side) for name in table.attentions for side in ("scores", "mixing")]
+    early = {name for names in (list(table.linears), list(table.attentions)) for name in names[: len(names) // 2]}
+    found: dict[str, set[tuple[str, str]]] = {
+        "first half": {member for member in linears + attentions if member[0] in early}
+    }
+    for name, side in linears + attentions:
+        found.setdefault(f"{kinds[name]} {side}", set()).add((name, side))
+    return [Part(label, frozenset(members)) for label, members in found.items() if members]
+
+
 def _moves(table: LossTable, kinds: Mapping[str, str], count: int) -> Iterator[tuple[Part, float]]:
     """Parts in turn, each made to count more and then less, until the count is used up."""
-    linear = dict.fromkeys(kinds[name] for name in table.linears)
-    parts = [Part(kind, side) for kind in linear for side in ("input", "weight")]
-    if table.attentions:
-        parts += [Part("attention", "scores"), Part("attention", "mixing")]
-    moves = [(part, strength) for part in parts for strength in STRENGTHS]
+    moves = [(part, strength) for part in _parts(table, kinds) for strength in STRENGTHS]
     for number in range(count if moves else 0):
         yield moves[number % len(moves)]

@@ -10,6 +10,7 @@ import onnx
 
 from qcompiler.ir.passes import PassReport, Refusal
 from qcompiler.quant.bops import BitOperations
+from qcompiler.report.latency import LatencyReport
 from qcompiler.report.values import CompileReport, LayerReport
 
 REPORT_KEY = "qcompile.report"
@@ -65,6 +66,7 @@ def report_from_dict(values: Mapping[str, Any]) -> CompileReport:
         warnings=tuple(values["warnings"]),
         seconds=values["seconds"],
         loss=values.get("loss"),
+        latency=LatencyReport.from_dict(values["latency"]) if values.get("latency") else None,
     )
 
 

@@ -10,6 +10,7 @@ from rich.console import Group
 from rich.table import Table
 
 from qcompiler.ir.passes import PassReport
+from qcompiler.report.latency import LatencyReport
 from qcompiler.report.layer_cells import EFFECTIVE, MEASURED, loss_cell, scheme_cell, share_cell, width_cell
 from qcompiler.report.tables import count, duration, facts, file_size, group_counts, table
 from qcompiler.report.values import CompileReport, LayerReport
@@ -33,6 +34,7 @@ def summary(report: CompileReport, model: Path, output: Path) -> Table:
         *([("loss", loss(report.loss))] if report.loss is not None else []),
         ("BOPs", bit_operations(report)),
         ("size", sizes(report)),
+        *([("latency", latency(report.latency))] if report.latency is not None else []),
         ("written", f"{output} ({duration(sum(report.seconds.values()))})" if report.seconds else str(output)),
     ]
     return facts(rows)
@@ -150,6 +152,16 @@ def bit_operations(report: CompileReport) -> str:
 def sizes(report: CompileReport) -> str:
     """File size before and after."""
     return f"{file_size(report.bytes_before)} -> {file_size(report.bytes_after)} ({report.size_ratio:.3f} of float)"
+
+
+def latency(found: LatencyReport) -> str:
+    """Time of the model, predicted and measured, and what narrower widths are worth."""
+    measured = "" if found.measured is None else f", measured {found.measured:.3f}"
+    threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
+    return (
+        f"predicted {found.predicted:.3f}{measured} of the float model's time "
+        f"(one image, {threads}; at most {found.budget:g}); {found.widths}"
+    )
 
 
 def _plain(value: object) -> str:

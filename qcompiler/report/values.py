@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from qcompiler.ir.passes import PassReport
 from qcompiler.quant.bops import BitOperations
+from qcompiler.report.latency import LatencyReport
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class CompileReport:
         warnings: What the user should know.
         loss: Mean KL divergence of the last plan that was tried out, nats; None where none was.
         seconds: Time per stage.
+        latency: Time of the model on this machine; None without a latency budget.
     """
 
     version: str
@@ -95,6 +97,7 @@ class CompileReport:
     warnings: tuple[str, ...]
     seconds: Mapping[str, float]
     loss: float | None = None
+    latency: LatencyReport | None = None
 
     @property
     def size_ratio(self) -> float:
@@ -119,4 +122,5 @@ class CompileReport:
             "warnings": list(self.warnings),
             "seconds": dict(self.seconds),
             "loss": self.loss,
+            "latency": None if self.latency is None else asdict(self.latency),
         }

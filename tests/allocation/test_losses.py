@@ -31,6 +31,13 @@ def test_losses_keep_the_order_of_the_errors(errors, kl, data):
         assert loss == pytest.approx(kl * error / errors[index])
 
 
+def test_every_family_has_its_own_rate():
+    """Nothing of family c was measured: the geometric mean of 2 and 8 nats per error."""
+    measured = {0: Measured(2.0, 0.0), 2: Measured(8.0, 0.0)}
+    found = predicted_losses([1.0, 3.0, 1.0, 0.5, 1.0], measured, ["a", "a", "b", "b", "c"])
+    assert found == pytest.approx([2.0, 6.0, 8.0, 4.0, 4.0])
+
+
 def test_measurements_and_errors_that_vanish():
     """A loss of 0 or an error of 0 is small, not the end of the arithmetic."""
     assert predicted_losses([0.5, 1.0], {0: Measured(0.0, 0.0)}) == [0.0, pytest.approx(2e-12)]

@@ -14,14 +14,18 @@ from qcompiler.allocation.program import GAP, Choice, Limits, least_overhead, so
 from qcompiler.errors import BudgetError
 
 COSTS = st.one_of(st.floats(0, 10), st.floats(-12, 1).map(lambda exponent: 10**exponent))
-CHOICES = st.builds(Choice, COSTS, st.integers(1, 1000), st.integers(0, 300), st.integers(0, 500))
+# Far enough apart for sums to be exact, and never within the tolerance of a limit without meeting it exactly.
+TIMES = st.integers(0, 64).map(lambda parts: parts / 64)
+CHOICES = st.builds(Choice, COSTS, st.integers(1, 1000), st.integers(0, 300), st.integers(0, 500), TIMES)
 OPTIONS = st.dictionaries(st.text("abc", min_size=1, max_size=2), st.lists(CHOICES, min_size=1, max_size=5), max_size=4)
 MODELS = OPTIONS.filter(bool)
 LIMITS = st.builds(
     Limits,
-    st.integers(1, 3000).map(float),
+    st.one_of(st.just(math.inf), st.integers(1, 3000).map(float)),
     st.sampled_from([0.0, 0.05, 0.125, 0.3, 1.0, 10.0]),
     st.one_of(st.none(), st.integers(0, 2000)),
+    st.one_of(st.none(), st.integers(1, 192).map(lambda parts: parts / 64)),
+    st.integers(0, 32).map(lambda parts: parts / 64),
 )
 
 
@@ -36,10 +40,15 @@ def allowed(plan, limits):
     bookkeeping = sum(choice.bookkeeping for choice in plan)
     within = 1 + Fraction(1, 10**9)
     return (
-        products <= Fraction(limits.products) * within
+        (math.isinf(limits.products) or products <= Fraction(limits.products) * within)
         and bookkeeping <= Fraction(limits.overhead) * products * within
         and (limits.bytes is None or sum(choice.bytes for choice in plan) <= limits.bytes)
+        and within_time(plan, limits)
     )
+
+
+def within_time(plan, limits):
+    return limits.time is None or limits.constant_time + sum(choice.time for choice in plan) <= limits.time
 
 
 def cost(plan):
@@ -127,6 +136,7 @@ def test_the_least_overhead(options, limits):
         for plan in combinations(options)
         if sum(choice.products for choice in plan) <= limits.products
         and (limits.bytes is None or sum(choice.bytes for choice in plan) <= limits.bytes)
+        and within_time(plan, limits)
     ]
     found = least_overhead(options, others)
     if not plans:
@@ -134,7 +144,9 @@ def test_the_least_overhead(options, limits):
         return
     least = min(sum(c.bookkeeping for c in plan) / sum(c.products for c in plan) for plan in plans)
     # The solver may stop 1e-6 of all products short of the best plan.
-    slack = 2e-6 * limits.products / min(sum(c.products for c in plan) for plan in plans) + 1e-4 * least
+    whole = sum(max(c.products for c in choices) for choices in options.values())
+    whole = whole if math.isinf(limits.products) else limits.products
+    slack = 2e-6 * whole / min(sum(c.products for c in plan) for plan in plans) + 1e-4 * least
     assert least <= found <= least + 1.1e-4 + slack
     solve(options, replace(limits, overhead=found))
 
@@ -146,3 +158,49 @@ def test_the_message_names_an_overhead_that_is_enough():
     needed = float(re.search(r"give --overhead-budget (\S+) or more", str(caught.value))[1])
     assert needed == 0.235  # 47 of 200
     assert solve(options, Limits(200, needed)) == {"a": 0, "b": 0}
+
+
+def test_time_limits_what_nothing_else_does():
+    """The cheapest plan is the slowest; what no choice changes counts, too."""
+    options = {
+        "a": [Choice(0, 10, 0, 0, 0.5), Choice(1, 10, 0, 0, 0.25)],
+        "b": [Choice(0, 10, 0, 0, 0.25), Choice(3, 10, 0, 0, 0.125)],
+    }
+    for allowed, wanted in ((0.875, (0, 0)), (0.874, (1, 0)), (0.625, (1, 0)), (0.624, (1, 1)), (0.5, (1, 1))):
+        limits = Limits(math.inf, math.inf, time=allowed, constant_time=0.125)
+        assert tuple(solve(options, limits).values()) == wanted
+    with pytest.raises(
+        BudgetError, match=r"the fastest plan .* takes 0\.5 of the float model's time and --latency-budget"
+    ):
+        solve(options, Limits(math.inf, math.inf, time=0.49, constant_time=0.125))
+
+
+def test_a_fast_plan_that_another_limit_forbids():
+    options = {"a": [Choice(0, 100, 0, 0, 0.1), Choice(0, 10, 0, 0, 0.3)], "b": [Choice(0, 10, 0, 0, 0.12345)]}
+    assert solve(options, Limits(110, 1.0, time=0.25)) == {"a": 0, "b": 0}
+    with pytest.raises(BudgetError, match=r"within the other budgets takes 0\.4235 of") as caught:
+        solve(options, Limits(20, 1.0, time=0.25))
+    needed = float(re.search(r"give --latency-budget (\S+) or more", str(caught.value))[1])
+    assert solve(options, Limits(20, 1.0, time=needed)) == {"a": 1, "b": 0}
+    with pytest.raises(BudgetError, match=r"--latency-budget 0\.4235 or more"):
+        solve(options, Limits(20, 1.0, time=0.2))
+
+
+def test_other_limits_are_named_where_time_is_not_the_problem():
+    options = {"a": [Choice(0, 100, 50, 0, 0.1)]}
+    with pytest.raises(BudgetError, match=r"--overhead-budget 0\.5 or more"):
+        solve(options, Limits(math.inf, 0.25, time=0.5))
+
+
+@settings(deadline=None, max_examples=50)
+@given(MODELS, LIMITS, st.integers(1, 64).map(lambda parts: parts / 64))
+def test_the_fraction_that_the_message_names_is_the_smallest(options, limits, time):
+    plans = [plan for plan in combinations(options) if allowed(plan, replace(limits, time=None))]
+    least = min((limits.constant_time + sum(choice.time for choice in plan) for plan in plans), default=0)
+    if least <= time:
+        return
+    with pytest.raises(BudgetError) as caught:
+        solve(options, replace(limits, time=time))
+    found = float(re.search(r"give --latency-budget (\S+) or more", str(caught.value))[1])
+    assert least <= found <= least * (1 + 2 * GAP) + 1.1e-4
+    solve(options, replace(limits, time=found))

@@ -1,6 +1,7 @@
 """Jobs: the right operand of the right node with the right simulation, and only what is asked for."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -48,9 +49,21 @@ def test_nearest_widths(widths, centre, count, expected):
 
 def test_best_candidates_of_each_width():
     found = made_up_linear(input_bits=(3, 3, 4, 4), weight_bits=(3, 4, 4), errors=((0.3, 0.2, 0.1, 0.1), (3, 2, 1)))
-    assert best_inputs(found, (3, 4)) == [1, 2]
-    assert best_inputs(found, (4,)) == [2]
-    assert best_weights(found, (4, 3)) == [2, 0]
+    assert best_inputs(found, (3, 4), 4) == [1, 2]
+    assert best_inputs(found, (4,), 4) == [2]
+    assert best_weights(found, (4, 3), 4) == [0, 2]
+
+
+def test_best_candidates_of_each_family_at_the_middle_width():
+    """Blocks of 16, whole tokens and groups at 4 bits; at 3 bits only the best of all, here whole tokens."""
+    found = made_up_linear(input_bits=(4, 4, 4, 4, 3, 3, 5), errors=((4, 1, 3, 2, 0.9, 0.8, 0.1), (1, 1)))
+    schemes = [InputScheme(BLOCKS, block=16), InputScheme(BLOCKS), InputScheme(BLOCKS, rotate=64)]
+    schemes += [InputScheme(GROUPS, groups=8), InputScheme(BLOCKS, block=32), InputScheme(BLOCKS), schemes[0]]
+    inputs = tuple(replace(item, scheme=scheme) for item, scheme in zip(found.inputs, schemes, strict=True))
+    assert best_inputs(replace(found, inputs=inputs), (3, 4), 4) == [0, 1, 3, 5]
+    weights = tuple(replace(found.weights[1], block=block, error=error) for block, error in ((0, 3), (16, 1), (32, 2)))
+    assert best_weights(replace(found, weights=weights), (4,), 4) == [0, 1]
+    assert best_weights(replace(found, weights=weights), (4,), 3) == [1]
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import pytest
 from qcompiler.calibration.preprocess import PRESETS
 from qcompiler.errors import BudgetError
 from qcompiler.options import CompileOptions
+from qcompiler.report.latency import LatencyReport
 from tests.report.samples import LONG_NAME
 from tests.report.search_samples import SEARCH
 
@@ -241,3 +242,33 @@ def test_a_model_in_the_working_directory(cli, fake, model, monkeypatch):
     monkeypatch.chdir(model.parent)
     assert cli("m.onnx").code == 0
     assert fake.calls[0].output == Path("m.auto.onnx")
+
+
+def test_latency_budget_reaches_the_driver(cli, fake, model):
+    assert cli(model, "--latency-budget", 0.4).code == 0
+    assert fake.calls[0].options == CompileOptions(latency_budget=0.4)
+    for words in (["--latency-budget", 0], ["--latency-budget", 0.4, "--stop-after", "quantize"]):
+        done = cli(model, *words)
+        assert (done.code, len(fake.calls)) == (2, 1)
+        assert "--latency-budget" in done.err
+
+
+def test_latency_is_reported(cli, fake, model, tmp_path):
+    latency = LatencyReport(0.4, 0.3871, "Abacus 9000", "avx2", 1, "4-bit weights cost the same as 8-bit ones", 0.4012)
+    fake.report = replace(fake.report, latency=latency)
+    words = "predicted 0.387, measured 0.401 of the float model's time (one image, 1 thread; at most 0.4)"
+    out = cli(model, "--report", tmp_path).out
+    assert words in out
+    assert "4-bit weights cost the same as 8-bit ones" in out
+    assert json.loads(cli(model, "--json").out)["latency"]["measured"] == 0.4012
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "0.401 of float" in page
+    assert "Abacus 9000" in page
+    fake.report = replace(fake.report, latency=replace(latency, measured=None))
+    assert "predicted 0.387 of the float model's time" in cli(model).out
+
+
+def test_without_a_latency_budget_nothing_is_said_of_latency(cli, fake, model, tmp_path):
+    out = cli(model, "--report", tmp_path).out
+    assert not any(line.startswith("latency") for line in out.splitlines())
+    assert "<span>Latency</span>" not in (tmp_path / "report.html").read_text("utf-8")

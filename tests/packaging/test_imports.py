@@ -30,8 +30,9 @@ ALLOWED: dict[str, set[str]] = {
     "relevance": FOUNDATION | {"calibration"},
     "allocation": FOUNDATION | {"calibration", "relevance"},
     "evaluation": FOUNDATION | {"calibration", "runtime_ops"},
+    "latency": FOUNDATION | {"evaluation", "runtime_ops"},
     "options": FOUNDATION | STAGES,
-    "report": FOUNDATION | STAGES | {"options"},
+    "report": FOUNDATION | STAGES | {"latency", "options"},
     "cli": {"errors", "progress", "driver", "options", "report"},
     "models": {"errors", "ir"},
 }

@@ -20,7 +20,7 @@ Values = Mapping[str, Any]
 # What has a place of its own on the page; whatever else a report holds is listed as it is.
 _PLACED = {
     "version", "method", "widths", "options", "calibration", "layers", "bops", "passes", "bytes_before", "bytes_after",
-    "size_ratio", "agreement", "warnings", "seconds",
+    "size_ratio", "agreement", "warnings", "seconds", "latency",
 }  # fmt: skip
 
 
@@ -75,6 +75,11 @@ def figures_of_merit(report: Values) -> Markup:
                 f"{count(bops['total'])}, with {count(bops['fixed'])} of fixed layers",
             ),
         ]
+    latency = report.get("latency")
+    if latency is not None:
+        taken = latency["measured"] if latency["measured"] is not None else latency["predicted"]
+        note = f"predicted {_digits(latency['predicted'], '.3f')}, at most {latency['budget']:g}"
+        tiles.append(("Latency", f"{_digits(taken, '.3f')} of float", f"{note}; {latency['path']}"))
     size = f"{report['size_ratio']:.3f} of float"
     tiles.append(("File size", size, f"{file_size(report['bytes_before'])} → {file_size(report['bytes_after'])}"))
     parts = (
@@ -145,6 +150,8 @@ def provenance(report: Values) -> Markup:
     ]
     if report["agreement"] is not None:
         parts.append(_details("Agreement with float", facts(flat(report["agreement"]))))
+    if report.get("latency") is not None:
+        parts.append(_details("Latency on the machine that compiled", facts(flat(report["latency"]))))
     if report["seconds"]:
         whole = sum(report["seconds"].values())
         times = [(stage, f"{value:.2f} s") for stage, value in report["seconds"].items()]

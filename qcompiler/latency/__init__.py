@@ -1,0 +1,1 @@
+"""What layers cost on this machine: measured once for each kind of operator, cached, and added up for a plan."""
