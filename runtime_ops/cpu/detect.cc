@@ -21,10 +21,10 @@ struct Registers {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
 };
 
-Registers cpuid(unsigned leaf) noexcept {
+Registers cpuid(unsigned leaf, unsigned subleaf = 0) noexcept {
   Registers r;
   // Reports failure for a leaf above the maximum, where cpuid itself would answer with another leaf.
-  if (__get_cpuid_count(leaf, 0, &r.eax, &r.ebx, &r.ecx, &r.edx) == 0) return Registers();
+  if (__get_cpuid_count(leaf, subleaf, &r.eax, &r.ebx, &r.ecx, &r.edx) == 0) return Registers();
   return r;
 }
 
@@ -57,8 +57,14 @@ bool request_tiles() noexcept {
 
 }  // namespace
 
+bool detect_ssse3() noexcept { return bit(cpuid(1).ecx, 9); }
+
 bool detect_avx2() noexcept {
   return saves(kYmm) && bit(cpuid(1).ecx, 12) /* FMA */ && bit(cpuid(7).ebx, 5) /* AVX2 */;
+}
+
+bool detect_avxvnni() noexcept {
+  return detect_avx2() && cpuid(7).eax >= 1 /* last subleaf */ && bit(cpuid(7, 1).eax, 4) /* AVX-VNNI */;
 }
 
 bool detect_avx512vnni() noexcept {
@@ -73,7 +79,9 @@ bool detect_amx() noexcept {
          request_tiles();
 }
 #else
+bool detect_ssse3() noexcept { return false; }
 bool detect_avx2() noexcept { return false; }
+bool detect_avxvnni() noexcept { return false; }
 bool detect_avx512vnni() noexcept { return false; }
 bool detect_amx() noexcept { return false; }
 #endif

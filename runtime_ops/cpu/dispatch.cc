@@ -15,7 +15,8 @@ const Path kReferencePath = {"reference", true, detect_always, 1, 1, 1, false, n
                              nullptr};
 
 // Slowest first.
-const Path* const kPaths[] = {&kReferencePath, &kAvx2Path, &kVnniPath, &kAmxPath};
+const Path* const kPaths[] = {&kReferencePath, &kPortablePath, &kSsse3Path, &kAvx2Path,
+                              &kAvxVnniPath,   &kVnniPath,     &kAmxPath};
 constexpr int kPathCount = sizeof(kPaths) / sizeof(kPaths[0]);
 
 struct Detection {
@@ -40,7 +41,8 @@ const Path* find(const char* name, const char* source, Status* status) noexcept 
                     kPaths[i]->built ? "not supported by this processor or operating system" : "not in this build");
     return nullptr;
   }
-  *status = error("%s: unknown path '%.60s'; known are reference, avx2, avx512vnni, amx", source, name);
+  *status = error("%s: unknown path '%.60s'; known are reference, portable, ssse3, avx2, avxvnni, avx512vnni, amx",
+                  source, name);
   return nullptr;
 }
 

@@ -27,7 +27,7 @@ using Status = const char*;
 // ---- Paths -------------------------------------------------------------------------------------------------------
 
 struct PathInfo {
-  const char* name;  // "reference", "avx2", "avx512vnni", "amx"
+  const char* name;  // "reference", "portable", "ssse3", "avx2", "avxvnni", "avx512vnni", "amx"
   bool built;        // compiled into this library
   bool detected;     // this processor and operating system can run it
   bool active;       // the one that new operators are created for

@@ -75,6 +75,7 @@ Panels PanelFormat::panels(const void* data, std::int64_t k) const {
 PanelFormat choose_format(const Path& path, int max_a, int max_b) {
   PanelFormat format;
   format.depth_multiple = path.depth_multiple;
+  format.wide = path.widens;
   if (!path.saturates) return format;
   const int pair = 2 * max_a * max_b;  // largest sum of two products
   format.period = pair == 0 ? 32767 : 32767 / pair;

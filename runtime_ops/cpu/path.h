@@ -18,7 +18,7 @@ constexpr int kDepthPad = 64;   // rows of A are readable up to a multiple of th
 
 // The right operand of the product, s8 [K, N], cut into panels of 16 columns. Inside a panel:
 //   narrow: [depth / 4][16 columns][4 of K] int8   (vpmaddubsw, vpdpbusd, tdpbusd)
-//   wide:   [depth / 2][16 columns][2 of K] int16  (vpmaddwd, where pairs of products do not fit int16)
+//   wide:   [depth / 2][16 columns][2 of K] int16  (vpmaddwd, where pairs of products do not fit int16; portable)
 // Both take 64 bytes per step. Rows between K and depth are zero, so what A holds there does not matter.
 struct Panels {
   const void* data = nullptr;
@@ -150,12 +150,17 @@ struct Path {
                   std::ptrdiff_t ld_acc);
   const Stages* stages;
   const Path* segments;  // the path that runs many short reductions; nullptr: this one
+  bool widens = false;   // takes only wide panels
 };
 
+extern const Stages kPortableStages;
 extern const Stages kAvx2Stages;
 extern const Stages kAvx512Stages;
 
+extern const Path kPortablePath;
+extern const Path kSsse3Path;
 extern const Path kAvx2Path;
+extern const Path kAvxVnniPath;
 extern const Path kVnniPath;
 extern const Path kAmxPath;
 

@@ -71,6 +71,8 @@ inline qcompiler::cpu::Parallel threads(int count) {
 // Every test gets the path that is active. `quick` keeps to shapes that an emulator can run.
 void test_dispatch();
 void test_pack();
+void test_packed_cache();
+void test_weights();
 void test_product(const char* path, bool quick);
 void test_stages(const char* path);
 void test_blocks(const char* path, bool quick);
@@ -78,5 +80,6 @@ void test_row_norm(const char* path, bool quick);
 void test_rotate(const char* path, bool quick);
 void test_linear(const char* path, bool quick);
 void test_attention(const char* path, bool quick);
+void test_threads(bool quick);
 
 #endif  // QCOMPILER_RUNTIME_TESTS_CHECK_H_

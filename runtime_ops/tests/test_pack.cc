@@ -53,8 +53,7 @@ void test_pack() {
   for (const int k : {1, 2, 3, 4, 5, 32, 49, 64, 67}) {
     for (const int n : {1, 15, 16, 17, 49}) {
       for (const bool wide : {false, true}) {
-        check_shape(k, n, wide, 4);
-        check_shape(k, n, wide, 64);
+        for (const int multiple : {4, 8, 64}) check_shape(k, n, wide, multiple);
       }
     }
   }

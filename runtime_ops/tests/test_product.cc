@@ -70,7 +70,7 @@ void test_product(const char* name, bool quick) {
   Status status = nullptr;
   const Path& path = *active_path(&status);
 
-  // Depths around the steps of 2, 4, 16 and 64; rows around tiles of 6, 16 and 32; 1 to 5 panels.
+  // Depths around the steps of 2, 4, 8, 16, 64 and 256; rows around tiles of 6, 16 and 32; 1 to 5 panels.
   const std::vector<int> depths = quick
                                       ? std::vector<int>{1, 5, 64, 67}
                                       : std::vector<int>{1, 2, 3, 4, 5, 31, 32, 33, 49, 63, 64, 65, 192, 197, 260, 520};
@@ -86,7 +86,7 @@ void test_product(const char* name, bool quick) {
     }
   }
 
-  // Extremes. Each pair of bounds picks another period of the int16 sums on AVX2:
+  // Extremes. Each pair of bounds picks another period of the int16 sums on AVX2 and SSSE3:
   //   15 x 8: 136 steps; 120 x 8: 17; 255 x 8: 8; 255 x 16: 4; 127 x 64: 2; 255 x 64: 1; 127 x 127: 1 (32258 of 32767);
   //   255 x 127 and 255 x 128: pairs exceed int16, 16-bit operands.
   const int bounds[][3] = {{15, -8, 7},    {120, -8, 7},     {255, -8, 8},     {255, -16, 16},  {127, -64, 63},

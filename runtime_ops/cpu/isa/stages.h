@@ -10,6 +10,11 @@
 #include "rotate.h"
 #include "ranges.h"
 #include "quantize.h"
+#if defined(QC_PORTABLE)
+#include "portable_map_bytes.h"
+#else
+#include "map_bytes.h"
+#endif
 #include "blocks.h"
 #include "epilogue.h"
 #include "softmax.h"
