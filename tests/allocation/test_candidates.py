@@ -27,7 +27,7 @@ def found():
 def test_every_width_with_every_scheme(found):
     inputs = [(item.bits, item.scheme) for item in found.inputs]
     assert inputs == [*product((3, 5), SCHEMES), (8, ONE), (8, EIGHT)]
-    assert [(item.bits, item.block) for item in found.weights] == [(3, 0), (3, 32), (4, 0), (4, 32), (6, 0)]
+    assert [(item.bits, item.block) for item in found.weights] == [(3, 0), (3, 32), (4, 0), (4, 32), (6, 0), (6, 32)]
 
 
 def test_folding_takes_the_place_of_the_schemes():

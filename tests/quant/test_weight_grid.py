@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from qcompiler.quant.weight_grid import (
     CLIP_RATIOS,
+    OPERAND_LIMIT,
     REACHES,
     WeightBlocks,
     WeightGrid,
@@ -46,17 +47,17 @@ def grid_error(weight, grid, importance):
 
 
 def least_block_error(weight, bits, block, importance):
-    """Every scale that is tried, and for it every multiple and zero point whose operands fit a signed byte."""
+    """Every scale that is tried, and for it every multiple and zero point whose operands are within the limit."""
     bottom, top = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     pairs = [
         (m, z)
         for m, z in product(range(1, 16), range(max(bottom, -8), min(top, 7) + 1))
-        if max(abs(m * (bottom - z)), abs(m * (top - z))) <= 127
+        if max(abs(m * (bottom - z)), abs(m * (top - z))) <= OPERAND_LIMIT
     ]
     found = np.empty(weight.shape[1])
     for d in range(weight.shape[1]):
         largest = np.abs(weight[:, d]).max()
-        scales = [largest / (min(15 * 2 ** (bits - 1), 127) * reach) for reach in REACHES]
+        scales = [largest / (min(15 * 2 ** (bits - 1), OPERAND_LIMIT) * reach) for reach in REACHES]
         found[d] = min(
             sum(
                 min(block_error(weight[b : b + block, d], s, m, z, bits, importance[b : b + block]) for m, z in pairs)
@@ -109,7 +110,7 @@ def test_blocks_are_close_to_brute_force(bits, offset, block, column, total):
     size=st.sampled_from([1e-20, 1e-3, 1.0, 1e6]),
 )
 def test_any_blocks(bits, block, count, outputs, seed, size):
-    """Shapes, ranges, and operands that fit a signed byte; all weights of a sign too."""
+    """Shapes, ranges, and operands within the limit; all weights of a sign too."""
     draw = np.random.default_rng(seed)
     weight = (weights(block * count, outputs, seed) + draw.integers(-3, 4)).astype(F) * F(size)
     grid = block_grid(weight, bits, block)
@@ -122,7 +123,7 @@ def test_any_blocks(bits, block, count, outputs, seed, size):
     assert (grid.low, grid.high) == (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     assert zero.min() >= max(grid.low, -8) and zero.max() <= min(grid.high, 7)
     for code in (grid.low, grid.high):
-        assert np.abs(multiplier * (code - zero)).max() <= 127
+        assert np.abs(multiplier * (code - zero)).max() <= OPERAND_LIMIT
     step, middle = grid.steps(len(weight))
     for c, d in np.ndindex(weight.shape):
         assert step[c, d] == F(multiplier[c // block, d]) * grid.scale[d]
