@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 
@@ -30,6 +30,7 @@ from qcompiler.report.search import PlanPoint
 FIXED_GROUPS = 8  # of patch embedding and head, where the number of groups hardly matters
 STRENGTHS = (2.0, 0.5)  # by which a part's losses are made to count more or less
 WORTHWHILE = 0.99  # a refinement must lower the measured loss below this share of it
+OTHER_BUDGETS = (0.75, 1.25, 1.5)  # shares of the asked one, tried out to show what more or fewer operations would buy
 ANNOTATION_BYTES = 2048  # of one layer: what the report adds to the file, and bodies of operators of other plans
 
 Decision = LinearChoice | AttentionChoice
@@ -227,7 +228,22 @@ class Search:
             points.append(self._point(f"{part} x {strength:g}", chosen, found, kept))
             if kept:
                 factors, best, loss = attempt, choices, found
+        points += self._around(table, limits, factors, trial) if count else []
         return Found(best, tuple(points), table)
+
+    def _around(self, table: LossTable, limits: Limits, factors: Mapping[Part, float], trial: Trial) -> list[PlanPoint]:
+        """Plans of other budgets, for the report alone."""
+        if self._options.product_budget is None or self._options.bits is not None:
+            return []
+        points = []
+        for share in OTHER_BUDGETS:
+            try:
+                choices, chosen = self._program(table, replace(limits, products=share * limits.products), factors)
+            except BudgetError:
+                continue  # no plan costs so little
+            loss = trial.measure(self._realiser.realise(choices).plan)
+            points.append(self._point(f"budget x {share:g}", chosen, loss, kept=False))
+        return points
 
     def _point(self, label: str, chosen: Sequence[Choice], loss: float, kept: bool) -> PlanPoint:
         whole = sum(product.bops(Widths(8, 8)) for product in free_products(self._structure))
