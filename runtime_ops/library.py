@@ -92,6 +92,18 @@ def select_cpu_path(name: str | None) -> None:
         raise ValueError(wrong.decode())
 
 
+def packed_bytes() -> int:
+    """Bytes of packed weights that the sessions of this process hold; sessions of one model count once.
+
+    Returns:
+        The bytes; 0 when the last session is gone. The weights in the model itself, which ONNX Runtime holds, are not
+        among them. Raises as `library_path` does.
+    """
+    count = _load(_locate()).qcompiler_packed_bytes
+    count.restype = ctypes.c_size_t
+    return int(count())
+
+
 def _locate() -> Path:
     explicit = os.environ.get("QCOMPILER_LIBRARY")
     path = Path(explicit).absolute() if explicit else Path(__file__).resolve().with_name(_FILE_NAME)

@@ -116,6 +116,15 @@ void quantize_blocks(const Attention& attention, const BlockQuantizer& quantizer
                                           shared, w.blocks, scale, out, s.ld_head);
 }
 
+// Rows of a head lie far apart, where no processor expects them: asks for those that are needed soon.
+void prefetch_rows(const float* x, std::ptrdiff_t ld, std::int64_t rows, std::int64_t cols) {
+  constexpr std::int64_t kLine = 16;  // floats
+  for (std::int64_t m = 0; m < rows; ++m) {
+    for (std::int64_t c = 0; c < cols; c += kLine) __builtin_prefetch(x + m * ld + c);
+    __builtin_prefetch(x + m * ld + cols - 1);
+  }
+}
+
 void prepare_q(const Attention& attention, const float* x, std::int64_t begin, std::int64_t end, const Problem& s,
                const Worker& w) {
   if (attention.spec.in_blocks) {
@@ -226,13 +235,17 @@ std::size_t attention_scratch(const Attention& attention, std::int64_t batch, st
 void run_attention(const Attention& attention, const AttentionCall& call, void* scratch, const Parallel& parallel) {
   const Problem s = describe(attention, call.batch, call.tokens, call.head_dim, parallel.threads);
   const std::size_t stride = worker_bytes(attention, s);
-  run_tasks(parallel, call.batch * s.heads * s.parts, [&](int worker, std::int64_t task) {
+  const std::int64_t tasks = call.batch * s.heads * s.parts;
+  const auto matrices = [&](std::int64_t task) {  // q of a task; k and v lie `width` floats further each
+    return call.qkv + task / (s.heads * s.parts) * s.tokens * s.ld + task / s.parts % s.heads * s.head_dim;
+  };
+  run_tasks(parallel, tasks, [&](int worker, std::int64_t task) {
     Arena arena(static_cast<char*>(scratch) + stride * static_cast<std::size_t>(worker));
     Worker w;
     take_worker(arena, attention, s, &w);
     const std::int64_t b = task / (s.heads * s.parts), h = task / s.parts % s.heads;
     const Part part(s.tokens, s.block, s.parts, task % s.parts);
-    const float* const q = call.qkv + b * s.tokens * s.ld + h * s.head_dim;
+    const float* const q = matrices(task);
     const std::ptrdiff_t width = s.heads * s.head_dim;
     const float* bias = nullptr;
     if (call.bias != nullptr) {
@@ -240,9 +253,13 @@ void run_attention(const Attention& attention, const AttentionCall& call, void* 
       bias = call.bias + matrix * s.tokens * s.tokens;
     }
     if (attention.path->enter != nullptr) attention.path->enter();
+    prefetch_rows(q + 2 * width, s.ld, s.tokens, s.head_dim);
     prepare_k(attention, q + width, s, w);
+    prefetch_rows(q + part.begin * s.ld, s.ld, part.end - part.begin, s.head_dim);
     prepare_v(attention, q + 2 * width, s, w);
     prepare_q(attention, q, part.begin, part.end, s, w);
+    const std::int64_t next = task + std::max(parallel.threads, 1);
+    if (next < tasks) prefetch_rows(matrices(next) + width, s.ld, s.tokens, s.head_dim);
     for (std::int64_t m = part.begin; m < part.end; m += s.block) {
       const int rows = static_cast<int>(std::min(s.block, part.end - m));
       attend(attention, m - part.begin, rows, bias != nullptr ? bias + m * s.tokens : nullptr,

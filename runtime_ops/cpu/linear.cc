@@ -3,13 +3,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <new>
 
 #include "../reference/reference.h"
 #include "error.h"
 #include "weights.h"
+#include "windows.h"
 
 namespace qcompiler {
 namespace cpu {
@@ -45,8 +46,10 @@ Status check_rotation(const LinearSpec& spec) {
                static_cast<long long>(spec.rotate), static_cast<long long>(spec.channels));
 }
 
-void copy_for_reference(const LinearSpec& spec, std::vector<std::int8_t> weight, Linear* linear) {
-  linear->weight = std::move(weight);
+void copy_for_reference(const LinearSpec& spec, const WeightOperands& operands, Linear* linear) {
+  PackedBuilder rows(operands.values.size());
+  std::copy(operands.values.begin(), operands.values.end(), rows.data());
+  linear->weight = rows.share();
   if (spec.grouping != Grouping::kBlocks) {
     linear->groups.assign(spec.groups.data, spec.groups.data + 6 * static_cast<std::size_t>(spec.groups.count));
   }
@@ -63,26 +66,30 @@ void copy_for_reference(const LinearSpec& spec, std::vector<std::int8_t> weight,
   }
 }
 
-void pack(const std::vector<std::int8_t>& weight, Linear* linear) {
+// Plain stripes of 16 columns, from which panels are gathered at run time.
+PackedWeights stripes(const std::vector<std::int8_t>& weight, std::int64_t c, std::int64_t d) {
+  PackedBuilder packed(static_cast<std::size_t>(round_up(d, kPanel) * c));
+  for (std::int64_t n = 0; n < d; n += kPanel) {
+    const std::size_t count = static_cast<std::size_t>(std::min<std::int64_t>(kPanel, d - n));
+    for (std::int64_t k = 0; k < c; ++k) {
+      std::memcpy(packed.data() + n * c + k * kPanel, weight.data() + k * d + n, count);
+    }
+  }
+  return packed.share();
+}
+
+void pack(const WeightOperands& operands, Linear* linear) {
   const std::int64_t c = linear->channels, d = linear->outputs;
   if (linear->grouping == Grouping::kSegments) {
-    linear->weight.assign(static_cast<std::size_t>(linear->panel_count() * c * kPanel), 0);
-    for (std::int64_t k = 0; k < c; ++k) {
-      for (std::int64_t n = 0; n < d; ++n) {
-        linear->weight[static_cast<std::size_t>((n / kPanel * c + k) * kPanel + n % kPanel)] =
-            weight[static_cast<std::size_t>(k * d + n)];
-      }
-    }
+    linear->weight = stripes(operands.values, c, d);
     return;
   }
-  linear->weight.resize(static_cast<std::size_t>(linear->format.bytes(c, d)));
-  pack_rows(weight.data(), d, nullptr, c, d, linear->format, linear->weight.data());
-  linear->column_sum.assign(static_cast<std::size_t>(round_up(d, kPanel)), 0);
-  for (std::int64_t k = 0; k < c; ++k) {
-    for (std::int64_t n = 0; n < d; ++n) {
-      linear->column_sum[static_cast<std::size_t>(n)] += weight[static_cast<std::size_t>(k * d + n)];
-    }
-  }
+  PackedBuilder panels(static_cast<std::size_t>(linear->format.bytes(c, d)));
+  pack_rows(operands.values.data(), d, nullptr, c, d, linear->format, panels.data());
+  linear->weight = panels.share();
+  linear->column_sum = operands.column_sum;
+  linear->windows = choose_windows(*linear->path, linear->quantizer.max_byte,
+                                   linear->format.panels(linear->weight.data(), c), linear->panel_count());
 }
 
 Status prepare_quantizer(const LinearSpec& spec, Linear* linear) {
@@ -122,17 +129,19 @@ Status create(const LinearSpec& spec, Linear* linear) {
   }
   if ((status = prepare_quantizer(spec, linear)) != nullptr) return status;
 
-  std::vector<std::int8_t> weight;
-  if ((status = weight_operands(spec, &weight)) != nullptr) return status;
-  int largest = 0;
-  for (const std::int8_t w : weight) largest = std::max(largest, std::abs(static_cast<int>(w)));
-  if ((status = check_accumulator(spec, linear->quantizer.max_magnitude, largest)) != nullptr) return status;
+  WeightOperands operands;
+  if ((status = weight_operands(spec, &operands)) != nullptr) return status;
+  if ((status = check_accumulator(spec, linear->quantizer.max_magnitude, operands.largest)) != nullptr) return status;
 
   if (is_reference(*path)) {
-    copy_for_reference(spec, std::move(weight), linear);
+    copy_for_reference(spec, operands, linear);
   } else {
-    linear->format = choose_format(*linear->path, linear->quantizer.max_byte, largest);
-    pack(weight, linear);
+    // Segments are sorted at run time: which weights will be neighbours is not known.
+    linear->format = spec.grouping == Grouping::kSegments
+                         ? choose_format(*linear->path, linear->quantizer.max_byte, operands.largest)
+                         : choose_weight_format(*linear->path, linear->quantizer.max_byte, operands.values.data(),
+                                                spec.channels, spec.outputs, operands.largest);
+    pack(operands, linear);
   }
   return nullptr;
 }

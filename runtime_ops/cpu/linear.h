@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "pack.h"
+#include "packed_cache.h"
 #include "parallel.h"
 #include "path.h"
 #include "quantizer.h"
@@ -34,9 +35,10 @@ struct Linear {
   PanelFormat format;
 
   // Bytes of the weights: packed panels, or for segments plain stripes [panel][C][16], from which panels are
-  // gathered at run time. For the reference path the weights as they came.
-  std::vector<std::int8_t> weight;
+  // gathered at run time. For the reference path the operands [C, D].
+  PackedWeights weight;
   std::vector<std::int32_t> column_sum;  // [D], padded to 16
+  std::vector<std::uint8_t> windows;     // of the panels; empty for none
 
   // Reference path only: what the operator was created from, pointing into the copies below.
   LinearSpec spec;

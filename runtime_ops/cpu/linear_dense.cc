@@ -147,6 +147,7 @@ void multiply_chunk(const Linear& linear, const LinearCall& call, const Layout& 
     const std::int64_t column = p * kPanel;
     Panels block = all;
     block.data = static_cast<const char*>(all.data) + p * all.stride;
+    if (!linear.windows.empty()) block.windows = linear.windows.data() + p * (all.depth / 4);
     for (std::int64_t m = 0; m < count; m += step) {
       const int rows = static_cast<int>(std::min(step, count - m));
       path.product(w.a + m * layout.lda, layout.lda, rows, block, wide, w.acc, kBlockCols);

@@ -26,6 +26,9 @@ struct Panels {
   std::int32_t depth = 0;     // K rounded up to Path::depth_multiple
   std::int32_t period = 1;    // narrow, `saturates` only: 4-steps that an int16 sum of pairs can take
   bool wide = false;
+  // [panels][depth / 4] or nullptr. Narrow, `saturates` only: the lengths of the runs of 4-steps that an int16 sum can
+  // take in each panel (see windows.h).
+  const std::uint8_t* windows = nullptr;
 };
 
 // Columns of a group table, one array each, padded to 16 entries.

@@ -10,8 +10,14 @@
 namespace qcompiler {
 namespace cpu {
 
-// Fills `operand` [C, D]; may throw std::bad_alloc.
-Status weight_operands(const LinearSpec& spec, std::vector<std::int8_t>* operand);
+struct WeightOperands {
+  std::vector<std::int8_t> values;       // [C, D]
+  std::vector<std::int32_t> column_sum;  // [D], padded to 16 with zeros
+  int largest = 0;                       // magnitude
+};
+
+// Fills `operands`; may throw std::bad_alloc.
+Status weight_operands(const LinearSpec& spec, WeightOperands* operands);
 
 }  // namespace cpu
 }  // namespace qcompiler

@@ -1,5 +1,6 @@
-// What Python asks the library through ctypes: its version and its CPU paths. Nothing of ONNX Runtime here.
+// What Python asks the library through ctypes: its version, its CPU paths, its weights. Nothing of ONNX Runtime here.
 #include "cpu/kernels.h"
+#include "cpu/packed_cache.h"
 
 #define QCOMPILER_EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -21,3 +22,6 @@ QCOMPILER_EXPORT const char* qcompiler_cpu_path_status() { return qcompiler::cpu
 
 // Chooses the path of operators created from now on, nullptr for the automatic choice; returns what is wrong or nullptr.
 QCOMPILER_EXPORT const char* qcompiler_select_cpu_path(const char* name) { return qcompiler::cpu::select_path(name); }
+
+// Bytes of packed weights that the sessions of this process hold; sessions that share them count once.
+QCOMPILER_EXPORT std::size_t qcompiler_packed_bytes() { return qcompiler::cpu::packed_totals().bytes; }

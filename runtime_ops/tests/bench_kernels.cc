@@ -18,6 +18,7 @@
 #include "../cpu/pack.h"
 #include "../cpu/path.h"
 #include "../cpu/scratch.h"
+#include "../cpu/windows.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -144,12 +145,12 @@ void bench_linear(const Path& path, const Shape& shape, Grouping grouping, int b
   spec.grouping = grouping;
   spec.block = kBlock;
   spec.slack = 0.25f;
-  // Multipliers 1 to 15: operands up to 127, as the format below has it.
+  // Multipliers 1 to 4: operands up to 60, as a compiled model has them.
   std::vector<std::uint8_t> w_blocks;
   if (weight_block > 0) {
     spec.weight_blocks = shape.c / weight_block;
     for (std::int64_t i = 0; i < spec.weight_blocks * shape.d; ++i) {
-      w_blocks.push_back(static_cast<std::uint8_t>((i % 15 + 1) << 4 | i % 16));
+      w_blocks.push_back(static_cast<std::uint8_t>((i % 4 + 1) << 4 | 8));
     }
     spec.w_blocks = w_blocks.data();
   }
@@ -169,18 +170,25 @@ void bench_linear(const Path& path, const Shape& shape, Grouping grouping, int b
 
   // The product alone, with the format that the operator has.
   const int max_a = grouping == Grouping::kBlocks ? 254 : (1 << bits) - 1 + (grouping == Grouping::kChannels ? 100 : 0);
-  const PanelFormat format = choose_format(path, max_a, weight_block > 0 ? 127 : (int4 ? 8 : 128));
+  const PanelFormat format = choose_format(path, max_a, weight_block > 0 ? 60 : (int4 ? 8 : 128));
   const std::ptrdiff_t lda = left_stride(shape.c);
   std::vector<std::uint8_t> a(static_cast<std::size_t>(lda * 224), 7);
   std::vector<char> packed(static_cast<std::size_t>(format.bytes(shape.c, shape.d)));
-  pack_rows(weight.data(), shape.d, nullptr, shape.c, shape.d, format, packed.data());
+  std::vector<std::int8_t> operands = weight;
+  for (std::size_t i = 0; i < w_blocks.size() * static_cast<std::size_t>(weight_block); ++i) {
+    const std::size_t block = i / d / static_cast<std::size_t>(weight_block) * d + i % d;
+    operands[i] = static_cast<std::int8_t>(operands[i] * (w_blocks[block] >> 4));
+  }
+  pack_rows(operands.data(), shape.d, nullptr, shape.c, shape.d, format, packed.data());
   std::vector<std::int32_t> acc(224 * 64);
   const Panels panels = format.panels(packed.data(), shape.c);
+  const std::vector<std::uint8_t> windows = choose_windows(path, max_a, panels, shape.d / kPanel);
   const double product = best_time([&] {
     if (path.enter != nullptr) path.enter();
     for (int n = 0; n < shape.d; n += 64) {
       Panels block = panels;
       block.data = packed.data() + n / 16 * panels.stride;
+      if (!windows.empty()) block.windows = windows.data() + n / 16 * (panels.depth / 4);
       path.product(a.data(), lda, kTokens, block, std::min(4, (shape.d - n) / 16), acc.data(), 64);
     }
     if (path.leave != nullptr) path.leave();

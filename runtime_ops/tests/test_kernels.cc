@@ -69,6 +69,8 @@ int main(int argc, char** argv) {
   }
   test_dispatch();
   test_pack();
+  test_weights();
+  test_packed_cache();
   for (int i = 0; i < path_count(); ++i) {
     const PathInfo info = path_info(i);
     if (!info.detected || (only != nullptr && std::strcmp(only, info.name) != 0)) continue;
@@ -77,6 +79,7 @@ int main(int argc, char** argv) {
     ++ran;
   }
   CHECK(ran > 0, "no path ran");
+  if (only == nullptr) test_threads(quick);
   std::printf("%d checks, %d failures\n", g_checks, g_failures);
   return g_failures == 0 ? 0 : 1;
 }

@@ -262,7 +262,10 @@ void test_extremes(const char* name, int channels) {
 
 }  // namespace
 
+void test_windows(const char* name, bool quick);  // test_windows.cc
+
 void test_linear(const char* name, bool quick) {
+  if (std::strcmp(name, "reference") != 0) test_windows(name, quick);
   const bool slow = std::strcmp(name, "reference") == 0;
   const std::vector<Shape> shapes = quick ? std::vector<Shape>{{2, 7, 37, 19}, {1, 20, 64, 80}}
                                           : std::vector<Shape>{{1, 1, 1, 1},    {1, 1, 5, 3},      {2, 7, 37, 19},

@@ -52,6 +52,11 @@ QC_INLINE void store_i(std::int32_t* p, I16 v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), v.b);
 }
 
+// Keeps the compiler from finishing one chain of operations before it starts the next.
+QC_INLINE void keep_together(F16& x, F16& y, F16& z, F16& w) {
+  __asm__("" : "+x"(x.a), "+x"(x.b), "+x"(y.a), "+x"(y.b), "+x"(z.a), "+x"(z.b), "+x"(w.a), "+x"(w.b));
+}
+
 QC_INLINE F16 set(float v) { return {_mm256_set1_ps(v), _mm256_set1_ps(v)}; }
 QC_INLINE I16 set_i(std::int32_t v) { return {_mm256_set1_epi32(v), _mm256_set1_epi32(v)}; }
 QC_INLINE F16 add(F16 x, F16 y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
@@ -100,11 +105,15 @@ QC_INLINE F16 butterfly(F16 x) {
   if constexpr (kHalf == 8) {
     return {_mm256_add_ps(x.a, x.b), _mm256_sub_ps(x.a, x.b)};
   } else {
-    constexpr int kSwap = kHalf == 1 ? 0xb1 : 0x4e, kUpper = kHalf == 1 ? 0xaa : kHalf == 2 ? 0xcc : 0xf0;
+    constexpr int kSwap = kHalf == 1 ? 0xb1 : 0x4e;
     const __m256 a = kHalf == 4 ? _mm256_permute2f128_ps(x.a, x.a, 1) : _mm256_permute_ps(x.a, kSwap);
     const __m256 b = kHalf == 4 ? _mm256_permute2f128_ps(x.b, x.b, 1) : _mm256_permute_ps(x.b, kSwap);
-    return {_mm256_blend_ps(_mm256_add_ps(x.a, a), _mm256_sub_ps(a, x.a), kUpper),
-            _mm256_blend_ps(_mm256_add_ps(x.b, b), _mm256_sub_ps(b, x.b), kUpper)};
+    // y + -x in the upper lanes: exactly y - x, and an operation less than a blend of sums and differences.
+    constexpr float l = 0.0f, u = -0.0f;
+    const __m256 upper = kHalf == 1   ? _mm256_setr_ps(l, u, l, u, l, u, l, u)
+                         : kHalf == 2 ? _mm256_setr_ps(l, l, u, u, l, l, u, u)
+                                      : _mm256_setr_ps(l, l, l, l, u, u, u, u);
+    return {_mm256_add_ps(a, _mm256_xor_ps(x.a, upper)), _mm256_add_ps(b, _mm256_xor_ps(x.b, upper))};
   }
 }
 

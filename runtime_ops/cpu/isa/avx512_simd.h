@@ -38,6 +38,10 @@ QC_INLINE void store_n(float* p, F16 v, int n) { _mm512_mask_storeu_ps(p, lanes(
 QC_INLINE I16 load_i(const std::int32_t* p) { return {_mm512_loadu_si512(p)}; }
 QC_INLINE void store_i(std::int32_t* p, I16 v) { _mm512_storeu_si512(p, v.v); }
 
+QC_INLINE void keep_together(F16& x, F16& y, F16& z, F16& w) {
+  __asm__("" : "+v"(x.v), "+v"(y.v), "+v"(z.v), "+v"(w.v));
+}
+
 QC_INLINE F16 set(float v) { return {_mm512_set1_ps(v)}; }
 QC_INLINE I16 set_i(std::int32_t v) { return {_mm512_set1_epi32(v)}; }
 QC_INLINE F16 add(F16 x, F16 y) { return {_mm512_add_ps(x.v, y.v)}; }

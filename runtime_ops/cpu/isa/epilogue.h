@@ -5,11 +5,28 @@ namespace qcompiler {
 namespace cpu {
 namespace {
 
-template <Gelu kGelu>
-QC_INLINE F16 activate(F16 y) {
+template <Gelu kGelu, int kN>
+QC_INLINE Floats<kN> activate(const Floats<kN>& y) {
   if (kGelu == Gelu::kErf) return gelu_erf(y);
   if (kGelu == Gelu::kTanh) return gelu_tanh(y);
   return y;
+}
+
+// Columns from n on in row m, without the residual.
+template <Gelu kGelu, int kN>
+QC_INLINE Floats<kN> finished(const Epilogue& e, int m, int n, F16 outer, I16 zero) {
+  const std::ptrdiff_t at = m * e.ld_acc + n;
+  Floats<kN> v;
+  if (e.sum != nullptr) {
+    v = mul(load_floats<kN>(e.sum + at), outer);
+  } else {
+    Integers<kN> acc = load_integers<kN>(e.acc + at);
+    if (e.zero != nullptr) acc = sub_product_i(acc, zero, load_integers<kN>(e.column_sum + n));
+    v = mul(to_float(acc), outer);
+  }
+  v = mul(v, load_floats<kN>(e.w_scale + n));
+  if (e.bias != nullptr) v = add(v, load_floats<kN>(e.bias + n));
+  return activate<kGelu>(v);
 }
 
 template <Gelu kGelu>
@@ -17,27 +34,19 @@ QC_INLINE void epilogue_rows(const Epilogue& e) {
   for (int m = 0; m < e.rows; ++m) {
     const F16 outer = set(e.outer != nullptr ? e.outer[m] : 1.0f);
     const I16 zero = set_i(e.zero != nullptr ? e.zero[m] : 0);
-    for (int n = 0; n < e.cols; n += 16) {
-      F16 v;
-      if (e.sum != nullptr) {
-        v = mul(load(e.sum + m * e.ld_acc + n), outer);
-      } else {
-        I16 acc = load_i(e.acc + m * e.ld_acc + n);
-        if (e.zero != nullptr) acc = sub_i(acc, mul_i(zero, load_i(e.column_sum + n)));
-        v = mul(to_float(acc), outer);
-      }
-      v = mul(v, load(e.w_scale + n));
-      if (e.bias != nullptr) v = add(v, load(e.bias + n));
-      v = activate<kGelu>(v);
-      const std::ptrdiff_t at = m * e.ld_y + n;
+    float* const y = e.y + m * e.ld_y;
+    const float* const residual = e.residual != nullptr ? e.residual + m * e.ld_y : nullptr;
+    int n = 0;
+    for (; n + kWide <= e.cols; n += kWide) {
+      Floats<kAbreast> v = finished<kGelu, kAbreast>(e, m, n, outer, zero);
+      if (residual != nullptr) v = add(v, load_floats<kAbreast>(residual + n));
+      store(y + n, v);
+    }
+    for (; n < e.cols; n += 16) {
+      F16 v = finished<kGelu, 1>(e, m, n, outer, zero).v[0];
       const int left = e.cols - n;
-      if (left >= 16) {
-        if (e.residual != nullptr) v = add(v, load(e.residual + at));
-        store(e.y + at, v);
-      } else {
-        if (e.residual != nullptr) v = add(v, load_n(e.residual + at, left));
-        store_n(e.y + at, v, left);
-      }
+      if (residual != nullptr) v = add(v, load_n(residual + n, left));
+      store_n(y + n, v, left);
     }
   }
 }

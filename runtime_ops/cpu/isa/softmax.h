@@ -20,31 +20,50 @@ QC_KERNEL void scores(const Scores& s) {
   }
 }
 
+// x - its largest among the first `cols`, in every row; whole vectors.
+QC_INLINE void subtract_peaks(float* x, std::ptrdiff_t ld, int rows, int cols) {
+  const int full = cols & ~15;
+  const F16 nothing = set(-__builtin_inff());
+  for (int m = 0; m < rows; ++m, x += ld) {
+    F16 top = nothing;
+    for (int n = 0; n < full; n += 16) top = max(top, load(x + n));
+    if (full < cols) top = max(top, keep_n(load(x + full), cols - full, nothing));
+    const F16 peak = set(reduce_max(top));
+    for (int n = 0; n < cols; n += 16) store(x + n, sub(load(x + n), peak));
+  }
+}
+
+// `count` is a multiple of 16.
+QC_INLINE void exponentials(float* x, std::ptrdiff_t count) {
+  std::ptrdiff_t n = 0;
+  for (; n + kWide <= count; n += kWide) store(x + n, exp(load_floats<kAbreast>(x + n)));
+  for (; n < count; n += 16) store(x + n, exp(load_floats<1>(x + n)));
+}
+
 QC_KERNEL void softmax(float* x, std::ptrdiff_t ld, int rows, int cols, float* lower, float* upper) {
   const int full = cols & ~15;
   const int left = cols - full;
+  const int padded = (cols + 15) & ~15;
+  subtract_peaks(x, ld, rows, cols);
+  if (ld == padded) {
+    exponentials(x, rows * ld);
+  } else {
+    for (int m = 0; m < rows; ++m) exponentials(x + m * ld, padded);
+  }
   for (int m = 0; m < rows; ++m, x += ld) {
-    const F16 nothing = set(-__builtin_inff());
-    F16 top = nothing;
-    for (int n = 0; n < full; n += 16) top = max(top, load(x + n));
-    if (left > 0) top = max(top, keep_n(load(x + full), left, nothing));
-    const F16 peak = set(reduce_max(top));
-
     D16 sum = zero_d();
     F16 low = set(1.0f), high = set(0.0f);
     for (int n = 0; n < full; n += 16) {
-      const F16 e = exp(sub(load(x + n), peak));
+      const F16 e = load(x + n);
       sum = add_d(sum, widen(e));
       low = min(low, e);
       high = max(high, e);
-      store(x + n, e);
     }
     if (left > 0) {
-      const F16 e = exp(sub(load(x + full), peak));
+      const F16 e = load(x + full);
       sum = add_d(sum, widen(keep_n(e, left, set(0.0f))));
       low = min(low, keep_n(e, left, low));
       high = max(high, keep_n(e, left, high));
-      store(x + full, e);
     }
 
     // Multiplying keeps the order, so the range of the row is the scaled range of the exponentials.
