@@ -44,11 +44,13 @@ class InputCandidate:
 
 @dataclass(frozen=True)
 class WeightCandidate:
-    """One way to quantize a linear layer's weight, rounded to nearest; ``error`` as for the input."""
+    """One way to quantize a linear layer's weight; ``error`` as for the input, of rounding to nearest.
+
+    The codes are not kept: those of all candidates take several times the model's size.
+    """
 
     bits: int
     block: int
-    weight: QuantizedWeight
     error: float
     bookkeeping: int
     bytes: int
@@ -61,11 +63,25 @@ class WeightCandidate:
 
 @dataclass(frozen=True)
 class LinearCandidates:
-    """Candidates of one linear layer; its cost is taken as the sum of what either side costs alone."""
+    """Candidates of one linear layer; its cost is taken as the sum of what either side costs alone.
+
+    Attributes:
+        layer: The layer.
+        inputs: Ways to quantize its input.
+        weights: Ways to quantize its weight.
+        float_weight: The weight ``[C, D]``.
+        power: Mean squares of the input's channels ``[C]``.
+    """
 
     layer: LinearLayer
     inputs: tuple[InputCandidate, ...]
     weights: tuple[WeightCandidate, ...]
+    float_weight: F32
+    power: F32
+
+    def quantized(self, weight: WeightCandidate) -> QuantizedWeight:
+        """The weight of a candidate, rounded to nearest."""
+        return nearest_weight(self.float_weight, weight.bits, weight.block, self.power)
 
     def choice(self, weight: WeightCandidate, found: InputCandidate) -> LinearChoice:
         """The pair as a decision."""
@@ -138,12 +154,17 @@ def linear_candidates(
     weights = []
     for bits in space.weight_widths:
         for block in space.weights(len(weight), bits):
-            grid = block_grid(weight, bits, block, power) if block else channel_grid(weight, bits, power)
-            found = round_to_nearest(weight, grid)
+            error = weight_error(rows, weight, nearest_weight(weight, bits, block, power))
             cost = weight_bops(linear_product(layer), block)
             size = weight_bytes(len(weight), weight.shape[1], bits, block)
-            weights.append(WeightCandidate(bits, block, found, weight_error(rows, weight, found), cost, size))
-    return LinearCandidates(layer, tuple(inputs), tuple(weights))
+            weights.append(WeightCandidate(bits, block, error, cost, size))
+    return LinearCandidates(layer, tuple(inputs), tuple(weights), weight, power)
+
+
+def nearest_weight(weight: F32, bits: int, block: int, power: F32) -> QuantizedWeight:
+    """``weight [C, D]`` rounded to nearest; an input channel's error counts by its mean square ``power [C]``."""
+    grid = block_grid(weight, bits, block, power) if block else channel_grid(weight, bits, power)
+    return round_to_nearest(weight, grid)
 
 
 def input_bookkeeping(layer: LinearLayer, item: LinearInput) -> int:

@@ -68,7 +68,7 @@ def input_job(candidates: LinearCandidates, operand: Operand, measured: Sequence
 def weight_job(candidates: LinearCandidates, operand: Operand, measured: Sequence[int]) -> SensitivityJob:
     """Quantize only the weight of a linear layer, with the candidates of these indices."""
     layer = candidates.layer
-    variants = tuple(Variant(weight=candidates.weights[i].weight.dequantized()) for i in measured)
+    variants = tuple(Variant(weight=candidates.quantized(candidates.weights[i]).dequantized()) for i in measured)
     return SensitivityJob(f"{layer.name}:weight", operand, layer.weight, layer.output, variants)
 
 

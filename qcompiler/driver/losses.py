@@ -80,7 +80,7 @@ class LossMeasurement:
         """Losses of all candidates, in nats."""
         linears = {name: self._measured(found) for name, found in candidates.linears.items()}
         attentions = {name: self._measured_attention(items) for name, items in candidates.attentions.items()}
-        measured = self._measure(list(self._jobs(candidates, linears, attentions)), probes)
+        measured = self._measure(self._jobs(candidates, linears, attentions), candidates, probes)
         linear_losses = {}
         for name, found in candidates.linears.items():
             inputs, weights = linears[name]
@@ -104,11 +104,15 @@ class LossMeasurement:
             )
         return LossTable(candidates.linears, linear_losses, candidates.attentions, attention_losses)
 
-    def _measure(self, jobs: Sequence[SensitivityJob], probes: Sequence[Feed]) -> dict[str, tuple[Measured, ...]]:
-        self.progress.stage("measure sensitivity", len(jobs))
+    def _measure(
+        self, jobs: Iterator[SensitivityJob], candidates: Candidates, probes: Sequence[Feed]
+    ) -> dict[str, tuple[Measured, ...]]:
+        sites = [f"{name}:input" for name in candidates.linears]
+        sites += [f"{name}:{role}" for name in candidates.attentions for role in ATTENTION_ROLES]
+        self.progress.stage("measure sensitivity", len(sites) + len(candidates.linears))
+        operands = {(item.node, item.index): item for item in map(self.operands.__getitem__, sites)}.values()
         workers = self.options.threads or os.cpu_count() or 1
         executor = make_executor("inline" if workers == 1 else self.options.executor, workers)
-        operands = {(job.operand.node, job.operand.index): job.operand for job in jobs}.values()
         try:
             with SensitivityProbe(
                 self.model, probes, operands, self.options.threads, transport=executor.transport

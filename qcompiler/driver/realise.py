@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx
@@ -29,6 +30,9 @@ from qcompiler.quant.moments import InputMoments
 from qcompiler.quant.plan import AttentionPlan, BlockAttentionPlan, LinearPlan, QuantPlan
 from qcompiler.quant.sites import Role, attention_sites, linear_product
 from qcompiler.relevance.suffix import Operand
+
+MOMENT_BYTES = 1 << 30  # most that is held at a time
+MOMENTS_OF_A_LAYER = 6  # float32 matrices: three to fit to, three held out
 
 Moments = tuple[InputMoments, InputMoments | None]
 
@@ -131,10 +135,7 @@ class Realiser:
             if reader is None:
                 linears = list(pool.map(lambda name: self._sampled(name, choices.linears[name], inputs[name]), names))
             else:
-                moments = self._moments(inputs, reader, progress, most)
-                linears = list(
-                    pool.map(lambda name: self._linear(name, choices.linears[name], inputs[name], moments[name]), names)
-                )
+                linears = self._of_all_images(choices.linears, inputs, reader, progress, most, pool)
             blocks = list(choices.attentions)
             attentions = list(pool.map(lambda name: self._attention(name, choices.attentions[name]), blocks))
         plan = QuantPlan(
@@ -183,6 +184,45 @@ class Realiser:
     ) -> dict[str, Moments]:
         wanted = {name: (self._operands[f"{name}:{Role.INPUT.value}"].tensor, item) for name, item in inputs.items()}
         return collect_moments(self._model, wanted, reader, threads=self._threads, progress=progress, most=most)
+
+    def _of_all_images(
+        self,
+        choices: Mapping[str, LinearChoice],
+        inputs: Mapping[str, LinearInput],
+        reader: CalibrationReader,
+        progress: Callable[[int], None],
+        most: int | None,
+        pool: ThreadPoolExecutor,
+    ) -> list[LinearPlan]:
+        parts = list(self._parts(list(choices)))
+        found: list[LinearPlan] = []
+        whole = 0  # images, known after the first run
+
+        def advance(run: int, images: int) -> None:
+            nonlocal whole
+            whole = max(whole, images)
+            progress((run * whole + images) // len(parts))
+
+        for run, part in enumerate(parts):
+            moments = self._moments({name: inputs[name] for name in part}, reader, partial(advance, run), most)
+            found += pool.map(
+                lambda name, moments=moments: self._linear(name, choices[name], inputs[name], moments[name]), part
+            )
+        return found
+
+    def _parts(self, names: Sequence[str]) -> Iterator[list[str]]:
+        """Layers in order, so many at a time that their moments fit in memory: each part is one run over the data."""
+        part: list[str] = []
+        held = 0
+        for name in names:
+            size = MOMENTS_OF_A_LAYER * 4 * len(self.weights[name]) ** 2
+            if part and held + size > MOMENT_BYTES:
+                yield part
+                part, held = [], 0
+            part.append(name)
+            held += size
+        if part:
+            yield part
 
     def _linear(self, name: str, choice: LinearChoice, item: LinearInput, moments: Moments) -> LinearPlan:
         weight = linear_weight(self.weights[name], item, choice.weight_bits, choice.weight_block, *moments)

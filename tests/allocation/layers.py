@@ -77,9 +77,9 @@ def made_up_linear(name="fc", input_bits=(3, 4), weight_bits=(3, 4), errors=((0.
         for bits, error in zip(input_bits, errors[0], strict=True)
     )
     weights = tuple(
-        WeightCandidate(bits, 0, None, error, 0, 100 * bits) for bits, error in zip(weight_bits, errors[1], strict=True)
+        WeightCandidate(bits, 0, error, 0, 100 * bits) for bits, error in zip(weight_bits, errors[1], strict=True)
     )
-    return LinearCandidates(linear(name), inputs, weights)
+    return LinearCandidates(linear(name), inputs, weights, None, None)
 
 
 def made_up_attention(widths=((3, 3), (4, 4), (3, 4))):

@@ -55,7 +55,7 @@ def test_errors_of_weights_are_those_of_the_output(found):
     rows, w = input_samples().sample.reshape(-1, CHANNELS).astype(np.float64), weight().astype(np.float64)
     wanted = (rows @ w) ** 2
     for item in found.weights:
-        difference = (rows @ (item.weight.dequantized() - w)) ** 2
+        difference = (rows @ (found.quantized(item).dequantized() - w)) ** 2
         by_token = difference.sum(axis=1) / wanted.sum(axis=1)
         assert item.error == pytest.approx(by_token.mean(), rel=1e-3)
 

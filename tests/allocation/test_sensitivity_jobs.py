@@ -85,7 +85,7 @@ def test_weight_job(candidates):
     assert (job.name, job.operand, job.weight, job.output) == ("fc:weight", OPERAND, "fc.weight", "fc.y")
     for variant, index in zip(job.variants, (1, 3), strict=True):
         assert variant.simulate is None
-        np.testing.assert_array_equal(variant.weight, candidates.weights[index].weight.dequantized())
+        np.testing.assert_array_equal(variant.weight, candidates.quantized(candidates.weights[index]).dequantized())
         assert variant.weight.dtype == np.float32
 
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from qcompiler.driver import realise
 from qcompiler.driver.realise import Realiser
 from qcompiler.driver.stages import Stages
 from qcompiler.errors import OptionError
@@ -94,6 +95,18 @@ def test_weights_of_all_images(opened):
     assert seen[-1] == 16 and seen == sorted(seen)
     assert whole.bookkeeping == sampled.bookkeeping
     assert whole.plan.linears["mlp.fc1"].input == sampled.plan.linears["mlp.fc1"].input
+
+
+def test_moments_that_do_not_fit_in_memory_together(opened, monkeypatch):
+    """One run over the data for every layer, and the same weights."""
+    decided = choices(opened, mlp_fc1=LinearChoice(4, 4, scheme="blocks", block=32))
+    together = opened.realiser().realise(decided, opened.reader).plan
+    monkeypatch.setattr(realise, "MOMENT_BYTES", 1)
+    seen = []
+    alone = opened.realiser().realise(decided, opened.reader, seen.append).plan
+    assert seen[-1] == 16 and seen == sorted(seen) and len(seen) >= len(LAYERS)
+    for name in LAYERS:
+        np.testing.assert_array_equal(alone.linears[name].weight.codes, together.linears[name].weight.codes)
 
 
 def test_the_order_of_decisions_does_not_matter(opened):
