@@ -16,7 +16,7 @@ from qcompiler.errors import BudgetError
 
 TOLERANCE = 1e-9  # of a limit: what float arithmetic may add to a plan that meets it exactly
 TIME_TOLERANCE = 1e-5  # of the time limit: no measurement is that exact, and the solver's own tolerance lies below
-GAP = 1e-4  # relative distance to the optimum that the solver may leave
+GAP = 1e-3  # relative distance to the optimum that the solver may leave; losses are measured to some percent
 RATIO_STEPS = 16  # towards the least bookkeeping; each one is closer, few are ever needed
 
 
@@ -108,7 +108,7 @@ def solve(options: Options, limits: Limits) -> dict[str, int]:
 
 def _minimise(options: Options, limits: Limits, cost: Callable[[Choice], float]) -> dict[str, int] | None:
     """The plan of least cost within the limits; None where there is none."""
-    kept = {name: _undominated(choices, limits.overhead, cost) for name, choices in options.items()}
+    kept = {name: _undominated(choices, limits, cost) for name, choices in options.items()}
     flat = [(name, index) for name, indices in kept.items() for index in indices]
     chosen = [options[name][index] for name, index in flat]
     rows = {name: row for row, name in enumerate(kept)}
@@ -154,16 +154,16 @@ def _limit_rows(choices: Sequence[Choice], limits: Limits) -> list[LinearConstra
     return rows
 
 
-def _undominated(choices: Sequence[Choice], overhead: float, cost: Callable[[Choice], float]) -> list[int]:
-    """Indices of the choices that no other one beats in every respect; the first of equal ones stays."""
-    limited = math.isfinite(overhead)
-    table = np.array(
-        [
-            (cost(c), c.products, c.bookkeeping - overhead * c.products if limited else 0, c.bytes, c.time)
-            for c in choices
-        ],
-        dtype=np.float64,
-    )
+def _undominated(choices: Sequence[Choice], limits: Limits, cost: Callable[[Choice], float]) -> list[int]:
+    """Indices of the choices that no other one beats in every respect that counts; the first of equal ones stays."""
+    columns: list[list[float]] = [[cost(c) for c in choices], [c.products for c in choices]]
+    if math.isfinite(limits.overhead):
+        columns.append([c.bookkeeping - limits.overhead * c.products for c in choices])
+    if limits.bytes is not None:
+        columns.append([c.bytes for c in choices])
+    if limits.time is not None:
+        columns.append([c.time for c in choices])
+    table = np.array(columns, dtype=np.float64).T
     kept: list[int] = []
     for index, row in enumerate(table):
         no_worse = np.all(table <= row, axis=1)
