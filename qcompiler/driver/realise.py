@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from qcompiler.allocation.candidates import attention_bookkeeping, input_bookkeeping
 from qcompiler.calibration.feeds import CalibrationReader
-from qcompiler.calibration.moments import MomentAccumulator, collect_moments
+from qcompiler.calibration.moments import HELD_OUT, MomentAccumulator, collect_moments
 from qcompiler.calibration.statistics import Statistics
 from qcompiler.errors import OptionError
 from qcompiler.ir.fold_sites import FoldSite
@@ -23,7 +23,7 @@ from qcompiler.quant.attention_inputs import AttentionSamples, fit_attention
 from qcompiler.quant.bookkeeping import weight_bops
 from qcompiler.quant.choices import AttentionChoice, Choices, LinearChoice
 from qcompiler.quant.fit_inputs import InputSamples, fit_input
-from qcompiler.quant.fit_weights import linear_weight
+from qcompiler.quant.fit_weights import MOMENT_ROWS_PER_CHANNEL, linear_weight
 from qcompiler.quant.groups import CHANNELS, F32, ROWS
 from qcompiler.quant.inputs import LinearInput
 from qcompiler.quant.moments import InputMoments
@@ -194,8 +194,10 @@ class Realiser:
         most: int | None,
         pool: ThreadPoolExecutor,
     ) -> list[LinearPlan]:
-        parts = list(self._parts(list(choices)))
-        found: list[LinearPlan] = []
+        found = [
+            self._sampled(name, choice, inputs[name]) for name, choice in choices.items() if self._too_few(name, most)
+        ]
+        parts = list(self._parts([name for name in choices if not self._too_few(name, most)]))
         whole = 0  # images, known after the first run
 
         def advance(run: int, images: int) -> None:
@@ -209,6 +211,12 @@ class Realiser:
                 lambda name, moments=moments: self._linear(name, choices[name], inputs[name], moments[name]), part
             )
         return found
+
+    def _too_few(self, name: str, most: int | None) -> bool:
+        """Whether so many images cannot determine a layer's weights: collecting their moments would be for nothing."""
+        product = linear_product(self.structure.linear(name))
+        needed = MOMENT_ROWS_PER_CHANNEL * product.inner
+        return most is not None and most * product.rows * product.count < needed * HELD_OUT / (HELD_OUT - 1)
 
     def _parts(self, names: Sequence[str]) -> Iterator[list[str]]:
         """Layers in order, so many at a time that their moments fit in memory: each part is one run over the data."""

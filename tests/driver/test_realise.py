@@ -109,6 +109,25 @@ def test_moments_that_do_not_fit_in_memory_together(opened, monkeypatch):
         np.testing.assert_array_equal(alone.linears[name].weight.codes, together.linears[name].weight.codes)
 
 
+def test_too_few_images_for_a_wide_layer(opened, monkeypatch):
+    """Its weights are those of the sample, and no moments of it are collected; those of narrow layers are."""
+    decided = choices(opened, mlp_fc2=LinearChoice(4, 4))
+    collected = []
+    collect = realise.collect_moments
+    monkeypatch.setattr(
+        realise,
+        "collect_moments",
+        lambda model, wanted, *rest, **more: collected.extend(wanted) or collect(model, wanted, *rest, **more),
+    )
+    monkeypatch.setattr(realise, "MOMENT_ROWS_PER_CHANNEL", 0.25)
+    # 4 tokens in each of 8 images, a quarter held out: 24 rows, less than a quarter of 128 channels but not of 64.
+    few = opened.realiser().realise(decided, opened.reader, most=8).plan
+    assert "mlp.fc2" not in collected and "mlp.fc1" in collected
+    sampled = opened.realiser().realise(decided).plan
+    np.testing.assert_array_equal(few.linears["mlp.fc2"].weight.codes, sampled.linears["mlp.fc2"].weight.codes)
+    assert set(few.linears) == set(LAYERS)
+
+
 def test_the_order_of_decisions_does_not_matter(opened):
     decided = choices(opened, attn_qkv=LinearChoice(3, 4, scheme="blocks", rotate=8))
     turned = Choices(dict(reversed(decided.linears.items())), decided.attentions)
