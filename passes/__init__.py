@@ -6,6 +6,12 @@ if __name__ != "qcompiler.passes":
     raise ImportError("import qcompiler.passes; the folder 'passes' of the checkout is not a package of its own")
 
 from .canonical_attention import CanonicalAttention
+from .copy_tokens import CopyTokens
+from .expand_fused_activation import ExpandFusedActivation
+from .expand_fused_attention import ExpandFusedAttention
+from .expand_fused_gelu import ExpandFusedGelu
+from .expand_fused_matmul import ExpandFusedMatmul
+from .expand_skip_norm import ExpandSkipNorm
 from .flatten_tokens import FlattenTokens
 from .fold_channel_scales import FoldChannelScales
 from .fold_constants import FoldConstants
@@ -25,10 +31,16 @@ from .quantize_attention import QuantizeAttention
 from .quantize_linears import QuantizeLinears
 from .remove_noops import RemoveNoops
 from .resolve_shapes import ResolveShapes
+from .restore_tokens import RestoreTokens
 from .upgrade_opset import UpgradeOpset
 
 # From what an exporter wrote to the canonical float graph.
 CANONICALISE: tuple[type[Pass], ...] = (
+    ExpandFusedActivation,
+    ExpandFusedMatmul,
+    ExpandFusedGelu,
+    ExpandSkipNorm,
+    ExpandFusedAttention,
     UpgradeOpset,
     FoldConstants,
     ResolveShapes,
@@ -37,8 +49,10 @@ CANONICALISE: tuple[type[Pass], ...] = (
     FuseLayerNorm,
     FuseGelu,
     LinearToMatmul,
+    RestoreTokens,
     PatchEmbedding,
     PadTokens,
+    CopyTokens,
     CanonicalAttention,
     MergeQkv,
     FoldLayerScale,

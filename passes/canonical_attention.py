@@ -40,6 +40,7 @@ class CanonicalAttention(Pass):
       2. The same from a linear layer whose columns stand in another order, or from three tensors.
       3. Scalar factors on q, on k and between product and softmax; constants added there (position bias, shift mask of
          windows), with reshapes that unfold the windows.
+      7. A factor [heads, 1, 1] between product and softmax (cosine attention, channel attention).
       4. An operand that is not made of a tensor [B, N, ...] in this way.
 
     **After**: QKV [B, N, 3 H D] -> `Split` -> `Reshape` [0, 0, H, D] each -> `Transpose` (q, v: 0 2 1 3; k: 0 2 3 1) ->
@@ -47,6 +48,7 @@ class CanonicalAttention(Pass):
       2. QKV is a `Concat` of three tensors; columns are picked in the weights.
       3. One factor; one constant [windows, heads or 1, N, N], with two more Reshapes for several windows.
       4. The operand is transposed to [B, N, H D] and joined by the `Concat`.
+      7. The factor is multiplied with the queries, which makes them an operand of case 4.
 
     **Leaves alone**
       5. Cross-attention (different numbers of queries and keys), scores changed by anything that is not constant,
@@ -75,10 +77,15 @@ class CanonicalAttention(Pass):
         if isinstance(bias, str):
             self.refuse(softmax, bias)
             return
+        queries = scores.queries
+        if scores.per_head is not None:  # 7
+            factor = edit.constant(f"{softmax.name}/heads/factor", scores.per_head)
+            queries = edit.add("Mul", [queries, factor], f"{softmax.name}/heads/Mul")
+            info.shapes[queries.name] = info.shapes[scores.queries.name]
         operands = [
             read_operand(tensor, transposed, scaled, sizes.instances, sizes.heads, info)
             for tensor, transposed, scaled in (
-                (scores.queries, False, True),
+                (queries, False, True),
                 (scores.keys, True, True),
                 (scores.values, False, False),
             )

@@ -22,7 +22,7 @@ class FoldConstants(Pass):
 
     **Before**
       1. `Constant()`.
-      2. A node whose inputs are all initialisers.
+      2. A node whose inputs are all initialisers, or left out.
 
     **After**: an initialiser of the same name. Readers that became case 2 are folded too.
 
@@ -52,15 +52,16 @@ class FoldConstants(Pass):
             raise VerificationError(f"node '{left.name}' (Constant) is left")
 
     def _values(self, node: gs.Node, graph: gs.Graph) -> list[np.ndarray] | None:
-        if not all(isinstance(tensor, gs.Constant) for tensor in node.inputs):
+        given = [tensor for tensor in node.inputs if not tensor.is_empty()]
+        if not all(isinstance(tensor, gs.Constant) for tensor in given):
             return None
         if any(tensor is output for tensor in node.outputs for output in graph.outputs):
             return None
-        if not node.inputs and node.op != "Constant":
+        if not given and node.op != "Constant":
             return None
         if node.domain not in (None, "", "ai.onnx") or node.op in _RANDOM or any(node.subgraphs()):  # 3
             return None
-        inputs = [np.asarray(tensor.values) for tensor in node.inputs]
+        inputs = [np.asarray(tensor.values) for tensor in given]
         values = evaluate(node, inputs, graph.opset)
         growth = sum(value.nbytes for value in values) - sum(value.nbytes for value in inputs)
         if node.op != "Constant" and growth > _LARGEST_GROWTH:  # 4

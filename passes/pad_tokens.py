@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from qcompiler.errors import UnsupportedModelError
 from qcompiler.ir.constants import array_of, is_variable, producer, single_consumer
 from qcompiler.ir.dims import fixed
 from qcompiler.ir.editing import Editor
@@ -28,9 +27,7 @@ class PadTokens(Pass):
     The result is the same to the bit: adding zero changes no value.
 
     **Leaves alone**
-      3. Joins of two computed tensors, other axes, tokens that differ between instances.
-
-    **Refuses the model**: any other Expand to the unknown batch size.
+      3. Joins of two computed tensors, other axes, tokens that differ between instances: `CopyTokens` is next.
     """
 
     def apply(self, graph: gs.Graph) -> bool:
@@ -40,14 +37,6 @@ class PadTokens(Pass):
             if any(_is_expanded(tensor) for tensor in node.inputs):
                 self._rewrite(node, info, edit)
         return self.applied > 0
-
-    def ensures(self, graph: gs.Graph) -> None:
-        for node in graph.nodes:
-            if node.op == "Expand" and is_variable(node.inputs[1]):
-                raise UnsupportedModelError(
-                    f"node '{node.name}' (Expand) copies a tensor for every image of a batch of unknown size; "
-                    "export the model with a fixed batch size"
-                )
 
     def _rewrite(self, node: gs.Node, info: ShapeInfo, edit: Editor) -> None:
         shape = info.shape(node.outputs[0])

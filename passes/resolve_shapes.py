@@ -7,7 +7,7 @@ import onnx_graphsurgeon as gs
 
 from qcompiler.errors import UnsupportedModelError
 from qcompiler.ir.constants import is_variable
-from qcompiler.ir.dims import reshape_target
+from qcompiler.ir.dims import Batch, reshape_target
 from qcompiler.ir.editing import Editor
 from qcompiler.ir.passes import Pass
 from qcompiler.ir.shapes import ShapeInfo, annotate
@@ -20,11 +20,13 @@ class ResolveShapes(Pass):
       1. `Reshape(x, s)` where `s` is computed from shapes (Shape, Gather, Unsqueeze, Concat, ...), or is constant but
          spells a known dimension as -1.
       2. Any other input that is computed from shapes and does not depend on the batch size (pads, slice bounds, ...).
+      5. `Resize(x, ..., sizes)` whose sizes are those of `x` along the batch.
 
     **After**
       1. `Reshape(x, constant)`: known dimensions as numbers; a dimension that is a multiple of the unknown batch size
          as 0 where it is that of `x` on the same axis, else as -1.
       2. The input is an initialiser. All shapes of the graph are annotated.
+      5. `sizes` is an initialiser of the other axes, which the attribute `axes` names.
 
     **Leaves alone**
       3. Inputs whose value depends on the batch size in another operator than Reshape (such as Expand).
@@ -37,6 +39,8 @@ class ResolveShapes(Pass):
         info = annotate(graph)
         edit = Editor(graph)
         for node in graph.nodes:
+            if node.op == "Resize":
+                self._resolve_sizes(node, info, edit)
             if node.op == "Reshape":
                 self._resolve_reshape(node, info, edit)
             else:
@@ -60,6 +64,20 @@ class ResolveShapes(Pass):
             return
         node.inputs[1] = edit.constant(f"{node.name}/shape", target)  # 1
         node.attrs.pop("allowzero", None)
+        self.applied += 1
+
+    def _resolve_sizes(self, node: gs.Node, info: ShapeInfo, edit: Editor) -> None:
+        """Case 5."""
+        before = info.shape(node.inputs[0])
+        sizes = info.values.get(node.inputs[3].name) if len(node.inputs) > 3 else None
+        if before is None or sizes is None or sizes.dtype != object or "axes" in node.attrs:
+            return
+        axes = [axis for axis, dim in enumerate(before) if sizes[axis] != dim] or [len(before) - 1]
+        if any(isinstance(sizes[axis], Batch) for axis in axes):
+            self.refuse(node, "its sizes depend on the batch size", sizes.tolist())
+            return
+        node.attrs["axes"] = axes
+        node.inputs[3] = edit.constant(f"{node.name}/sizes", [int(sizes[axis]) for axis in axes])
         self.applied += 1
 
     def _resolve_inputs(self, node: gs.Node, info: ShapeInfo, edit: Editor) -> None:

@@ -27,6 +27,10 @@ class BudgetError(QcompilerError):
     """No configuration meets the budget; the message names the smallest budget that can be met."""
 
 
+class CollapseError(QcompilerError):
+    """The quantized model has lost what the float model knew; nothing is written unless that is allowed."""
+
+
 class OptionError(QcompilerError):
     """An option has a value that makes no sense, or two options contradict each other."""
 

@@ -49,6 +49,7 @@ class CompileOptions:
         trial_images: Images that whole plans are tried out on.
         stop_after: Stage whose graph is the result: ``canonicalise``, ``quantize`` or ``lower``.
         verify_each: Check the graph after every pass instead of every stage.
+        allow_collapse: Write the model also when hardly anything of the float model's prediction is left in it.
         threads: Threads of ONNX Runtime; 0 for all cores.
         stats: Statistics file to read instead of running the calibration data.
         save_stats: Where to write the statistics.
@@ -74,6 +75,7 @@ class CompileOptions:
     trial_images: int = 64
     stop_after: str = "lower"
     verify_each: bool = False
+    allow_collapse: bool = False
     threads: int = 0
     stats: Path | None = None
     save_stats: Path | None = None
@@ -138,6 +140,7 @@ class CompileOptions:
         for path in ("stats", "save_stats", "save_plan", "bits_file"):
             values.pop(path)
         values.pop("executor")  # it decides where something is measured, not what is found
+        values.pop("allow_collapse")  # it decides whether there is a result
         values["group_candidates"] = list(self.group_candidates)
         return values
 

@@ -21,6 +21,7 @@ from qcompiler.cli.terminal import Terminal
 from qcompiler.errors import OptionError
 from qcompiler.options import DEFAULT_BOP_BUDGET, GROUPINGS, METHODS, STAGES, CompileOptions
 from qcompiler.report import text
+from qcompiler.report.coverage_text import float_table
 from qcompiler.report.values import CompileReport
 
 _DESCRIPTION = """\
@@ -119,6 +120,11 @@ def build_parser() -> Parser:
     )
     work.add_argument("--report", type=Path, metavar="DIR", help="write report.html and report.json into DIR")
     work.add_argument("--verify-each", action="store_true", help="check the graph after every pass, not every stage")
+    work.add_argument(
+        "--allow-collapse",
+        action="store_true",
+        help="write the model also when it agrees with the float one on less than a third of the calibration images",
+    )
     work.add_argument("--explain", metavar="PASS", help="print what this pass looked at and left alone, and why")
     work.add_argument(
         "--threads",
@@ -160,6 +166,8 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> None:
         driver.write_report({"model": model.name, "report": report.to_dict(), "search": search}, arguments.report)
     if terminal.verbose:
         terminal.show(text.pass_table(report.passes), text.stage_table(report.seconds), text.layer_table(report.layers))
+        if report.coverage is not None and report.coverage.left:
+            terminal.show(float_table(report.coverage))
     if arguments.explain is not None:
         terminal.show(_explanation(report, arguments.explain))
     terminal.show(text.summary(report, model, output))
@@ -189,6 +197,7 @@ def options_of(arguments: argparse.Namespace) -> CompileOptions:
         images=arguments.images,
         stop_after=arguments.stop_after,
         verify_each=arguments.verify_each,
+        allow_collapse=arguments.allow_collapse,
         threads=arguments.threads,
         stats=arguments.stats,
         save_stats=arguments.save_stats,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 from qcompiler.cli import analyze, bench, evaluate, export, inspect
 from qcompiler.cli import compile as compile_command
@@ -14,6 +17,7 @@ from qcompiler.errors import QcompilerError
 USER_ERROR = 2
 INTERRUPTED = 130
 PIPE_CLOSED = 141
+TERMINATED = 143
 
 COMMANDS = {"analyze": analyze, "inspect": inspect, "eval": evaluate, "bench": bench, "export": export}
 
@@ -25,15 +29,19 @@ def main(words: Sequence[str] | None = None) -> int:
         words: The command line without the program's name; None for the process's own.
 
     Returns:
-        The exit code: 0, 2 for what the user can fix, 130 after an interrupt, 141 when the reader of stdout went away.
+        The exit code: 0, 2 for what the user can fix, 130 after an interrupt, 141 when the reader of stdout went away,
+        143 when the process was told to end.
     """
     words = list(sys.argv[1:] if words is None else words)
     command = COMMANDS.get(words[0]) if words else None
     try:
-        parser = (command or compile_command).build_parser()
-        arguments = parser.parse_args(words[1:] if command else words)
-        (command or compile_command).run(arguments, Terminal.from_flags(arguments))
-        sys.stdout.flush()
+        with _cleaning_up():
+            parser = (command or compile_command).build_parser()
+            arguments = parser.parse_args(words[1:] if command else words)
+            (command or compile_command).run(arguments, Terminal.from_flags(arguments))
+            sys.stdout.flush()
+    except _Terminated:
+        return _fail("terminated", TERMINATED)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
@@ -46,6 +54,29 @@ def main(words: Sequence[str] | None = None) -> int:
             raise
         return _fail(f"error: {message}", USER_ERROR)
     return 0
+
+
+class _Terminated(KeyboardInterrupt):
+    """The process was told to end: what is half written is removed as after an interrupt."""
+
+
+@contextmanager
+def _cleaning_up() -> Iterator[None]:
+    """Let SIGTERM raise where it would end the process at once, with half a file and workers left behind."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # the first one is enough, and cleaning up must not be cut short
+        raise _Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, end)
+    except ValueError:  # not the main thread: whoever runs the command there handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _user_message(error: Exception) -> str | None:

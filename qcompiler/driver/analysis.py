@@ -57,7 +57,7 @@ def analyze_model(
     with stages.clock("sensitivity"):
         candidates = fit_candidates(stages.realiser(opened, statistics), opened.method.space, options, progress)
         measurement = LossMeasurement(
-            canonical.model, canonical.structure, opened.operands, opened.method, options, progress
+            opened.predicting, canonical.structure, opened.operands, opened.method, options, progress
         )
         table = measurement.run(candidates, first_images(reader, options.probe_images))
     order = [node.name for node in canonical.model.graph.node]

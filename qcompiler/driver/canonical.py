@@ -36,7 +36,7 @@ def canonicalise(model: onnx.ModelProto, verify_each: bool = False) -> Canonical
     """Run the CANONICALISE passes.
 
     Raises:
-        UnsupportedModelError: No transformer was recognised.
+        UnsupportedModelError: Nothing in it can be quantized.
         VerificationError: A pass broke its contract.
     """
     graph = to_graph(model)
@@ -82,11 +82,12 @@ def check_equal(original: ort.InferenceSession, canonical: onnx.ModelProto, feed
     Raises:
         VerificationError: The canonical model does not compute what the original does.
     """
-    expected = original.run(None, feed)[0]
-    found = float_session(canonical, threads).run(None, feed)[0]
-    error = float(np.linalg.norm(found - expected) / (np.linalg.norm(expected) or 1.0))
-    if not error <= TOLERANCE:
-        raise VerificationError(
-            f"the canonical model differs from the original by {error:.2e} (relative): please report this model; "
-            "nothing was written"
-        )
+    session = float_session(canonical, threads)
+    names = [output.name for output in original.get_outputs()]
+    for name, expected, found in zip(names, original.run(names, feed), session.run(names, feed), strict=True):
+        error = float(np.linalg.norm(found - expected) / (np.linalg.norm(expected) or 1.0))
+        if not error <= TOLERANCE:
+            raise VerificationError(
+                f"output '{name}' of the canonical model differs from the original by {error:.2e} (relative): please "
+                "report this model; nothing was written"
+            )

@@ -10,11 +10,15 @@ import numpy as np
 from qcompiler.allocation.widths import LayerProduct, fraction_of_w8a8
 from qcompiler.calibration.inputs import Feed
 from qcompiler.driver.runtime import quantized_session
-from qcompiler.errors import BudgetError, OutputPathError, RuntimeLibraryError, VerificationError
+from qcompiler.errors import BudgetError, CollapseError, OutputPathError, RuntimeLibraryError, VerificationError
+from qcompiler.evaluation.agreement import Agreement
 from qcompiler.options import CompileOptions
 from qcompiler.quant.plan import Widths
 from qcompiler.report.values import CompileReport
 
+# The float model agrees with itself on all images: below a third of that nothing useful is left.
+LEAST_AGREEMENT = 100 / 3  # percent
+MOST_ERROR = 1.0  # as much as an output of zeros has
 TOLERANCE = 1e-9  # of a budget: what float arithmetic may add to a plan that meets it exactly
 
 
@@ -67,6 +71,36 @@ def _refuse(option: str, budget: float | None, spent: float, problem: str) -> No
             f"the model {problem.format(needed)} and {option} allows {budget:g}; give {option} {needed} or more, or "
             "narrower widths"
         )
+
+
+def check_collapse(options: CompileOptions, agreement: Agreement, classes: bool) -> str | None:
+    """Refuse a model in which hardly anything of the float model is left.
+
+    Args:
+        options: Say whether that is allowed.
+        agreement: Float against quantized on the calibration images.
+        classes: Whether the output is one row of class scores per image: then the predictions are compared, else the
+            values.
+
+    Returns:
+        A warning where it is allowed and has happened, else None.
+
+    Raises:
+        CollapseError: They agree on less than a third of the images, or the error is larger than the output.
+    """
+    if classes and agreement.agreement < LEAST_AGREEMENT:
+        problem = f"agrees with the float model on {agreement.agreement:.1f} % of {agreement.images} calibration images"
+    elif not classes and agreement.relative_error > MOST_ERROR:
+        problem = f"has an output whose relative error is {agreement.relative_error:.2f}"
+    else:
+        return None
+    if options.allow_collapse:
+        return f"the quantized model has collapsed: it {problem}"
+    raise CollapseError(
+        f"the quantized model {problem}: it has collapsed, and nothing was written; raise the budget or give wider "
+        "--bits, calibrate on images like those that the model was trained on, or write it all the same with "
+        "--allow-collapse"
+    )
 
 
 def check_written(path: Path, feed: Feed, threads: int) -> None:

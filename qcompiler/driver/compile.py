@@ -13,7 +13,8 @@ from qcompiler.calibration.feeds import CalibrationReader
 from qcompiler.calibration.preprocess import Preprocessing
 from qcompiler.calibration.statistics import Statistics
 from qcompiler.driver.annotate import annotate, finish
-from qcompiler.driver.checks import check_cost, check_output, check_written
+from qcompiler.driver.checks import check_collapse, check_cost, check_output, check_written
+from qcompiler.driver.coverage import measure_coverage
 from qcompiler.driver.effort import LEVELS
 from qcompiler.driver.images import first_feeds, first_images
 from qcompiler.driver.latency import PlanTimes
@@ -33,6 +34,7 @@ from qcompiler.options import CompileOptions
 from qcompiler.progress import Progress, Silent
 from qcompiler.quant.choices import Choices
 from qcompiler.relevance.lrp import RelevanceResult
+from qcompiler.report.coverage_text import warning as coverage_warning
 from qcompiler.report.search import SearchReport
 from qcompiler.report.values import CompileReport
 
@@ -153,7 +155,7 @@ class _Compilation:
             relevance = self.stages.relevance(opened) if opened.method.relevance else None
             scores = relevance.scores if relevance is not None else {}
             search = Search(
-                opened.canonical.model,
+                opened.predicting,
                 realiser,
                 opened.operands,
                 opened.method,
@@ -190,8 +192,14 @@ class _Compilation:
                 session = quantized_session(model, self.options.threads)
                 runs = first_output(opened.session), first_output(session)
                 agreement = measure_agreement(*runs, data.reader, data.count)
+            classes = len(opened.session.get_outputs()[0].shape) == 2
+            collapse = check_collapse(self.options, agreement, classes)
+            if collapse is not None:
+                self.stages.warnings.append(collapse)
         order = [node.name for node in canonical.model.graph.node]
         layers = () if searched is None else layer_reports(canonical.structure, order, searched.facts())
+        coverage = None if searched is None else measure_coverage(canonical.model, canonical.structure, layers)
+        poor = None if coverage is None else coverage_warning(coverage)
         report = CompileReport(
             version=__version__,
             method=self.options.method,
@@ -204,10 +212,11 @@ class _Compilation:
             bytes_before=opened.original.ByteSize(),
             bytes_after=0,
             agreement=None if agreement is None else agreement.to_dict(),
-            warnings=tuple(self.stages.warnings),
+            warnings=(*self.stages.warnings, *([poor] if poor else [])),
             seconds=self.stages.seconds,
             loss=None if searched is None else searched.loss(),
             latency=None if searched is None or times is None else times.report(searched.planned.plan),
+            coverage=coverage,
         )
         annotate(model, report)
         report = replace(report, bytes_after=model.ByteSize())

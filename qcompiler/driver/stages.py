@@ -24,9 +24,11 @@ from qcompiler.driver.layers import free_products
 from qcompiler.driver.methods import Method, method_of
 from qcompiler.driver.realise import Realiser
 from qcompiler.driver.sites import operands, requests
-from qcompiler.errors import CalibrationDataError
+from qcompiler.errors import CalibrationDataError, UnsupportedModelError
 from qcompiler.ir.fold_sites import FoldSite, fold_sites
+from qcompiler.ir.joint_output import with_joint_output
 from qcompiler.ir.loading import load_model
+from qcompiler.ir.widening import widen
 from qcompiler.options import CompileOptions
 from qcompiler.progress import Progress
 from qcompiler.quant.sites import all_sites
@@ -54,6 +56,11 @@ class Opened:
     method: Method
     data: CalibrationSource
     session: ort.InferenceSession
+
+    @property
+    def predicting(self) -> onnx.ModelProto:
+        """The canonical model with one prediction, which stands for all outputs where there are several."""
+        return with_joint_output(self.canonical.model)
 
     @property
     def operands(self) -> dict[str, Operand]:
@@ -114,9 +121,20 @@ class Stages:
         path = None if isinstance(source, onnx.ModelProto) else Path(source)
         with self.stage("canonicalise"):
             original = load_model(source)
+            narrow = widen(original)
             inputs = model_inputs(original)
             canonical = canonicalise(original, self.options.verify_each)
+        if narrow:
+            self.warnings.append(
+                f"the model is in {' and '.join(narrow)}: it was converted to float32, which sizes and outputs are "
+                "compared with, and the written model reads and writes float32"
+            )
         products = free_products(canonical.structure)
+        if not products:
+            raise UnsupportedModelError(
+                f"nothing but a first or a last layer could be quantized: {canonical.structure.summary()}; qcompile is "
+                "made for transformers"
+            )
         method = method_of(self.options, products)
         check_bits(self.options, products, method.centre)
         folds = fold_sites(canonical.graph)
@@ -165,11 +183,21 @@ class Stages:
         )
 
     def relevance(self, opened: Opened) -> RelevanceResult:
-        """Relevance of all layers on the probe images."""
+        """Relevance of all layers on the probe images; equal parts, with a warning, where it cannot be measured.
+
+        Raises:
+            UnsupportedModelError: It cannot be measured, and the method is about relevance.
+        """
         model = opened.canonical.model
         feeds = first_images(opened.data.reader, LEVELS[self.options.effort].relevance_images)
         images = sum(len(next(iter(feed.values()))) for feed in feeds)
+        tensors = relevance_tensors(model, opened.canonical.structure)
+        rule = self.options.lrp_rule
         with self.stage("propagate relevance", images):
-            return LayerRelevance(relevance_tensors(model, opened.canonical.structure)).measure(
-                model, feeds, self.options.lrp_rule, self.options.threads, self.counter()
-            )
+            try:
+                return LayerRelevance(tensors).measure(model, feeds, rule, self.options.threads, self.counter())
+            except UnsupportedModelError as error:
+                if self.options.method in ("lrp", "mixq"):
+                    raise
+                self.warnings.append(f"all layers count as equally relevant, because {error}")
+                return RelevanceResult(rule, 0, dict.fromkeys(tensors, 1 / len(tensors)), ())

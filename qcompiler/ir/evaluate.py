@@ -164,7 +164,7 @@ def evaluate(node: gs.Node, inputs: Arrays, opset: int) -> list[np.ndarray]:
 
     Args:
         node: the node; its operator belongs to the standard domain.
-        inputs: one array per input, in order; omitted optional inputs are not supported before present ones.
+        inputs: one array per input that is given, in order.
         opset: version of the standard domain.
 
     Returns:
@@ -173,10 +173,11 @@ def evaluate(node: gs.Node, inputs: Arrays, opset: int) -> list[np.ndarray]:
     attrs = node.attrs
     if node.op == "Constant":
         return [_constant_value(attrs)]
-    if node.op in LAYOUT:
+    if node.op in LAYOUT and len(inputs) == len(node.inputs):
         return [np.array(LAYOUT[node.op](inputs, attrs), order="C")]
     proto = OnnxExporter.export_node(node)
-    feeds = {tensor.name: value for tensor, value in zip(node.inputs, inputs, strict=True)}
+    given = [tensor for tensor in node.inputs if not tensor.is_empty()]
+    feeds = {tensor.name: value for tensor, value in zip(given, inputs, strict=True)}
     graph = onnx.helper.make_graph(
         [proto],
         "constant",

@@ -112,6 +112,19 @@ class Residual:
 
 
 @dataclass(frozen=True)
+class Skipped:
+    """A layer that is left in float.
+
+    Attributes:
+        name: name of its MatMul or Softmax node.
+        reason: why it cannot be quantized.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Structure:
     """Everything found in a canonical graph, in node order.
 
@@ -122,6 +135,7 @@ class Structure:
         gelus: activations.
         residuals: residual sums.
         unrecognised: names of Softmax nodes that belong to no attention block and do not close the model.
+        skipped: linear layers and attention blocks that are left in float, with their reasons.
     """
 
     linears: tuple[LinearLayer, ...]
@@ -130,6 +144,7 @@ class Structure:
     gelus: tuple[Gelu, ...]
     residuals: tuple[Residual, ...]
     unrecognised: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
 
     def linear(self, name: str) -> LinearLayer:
         """The linear layer of this name.

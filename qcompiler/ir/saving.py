@@ -67,18 +67,23 @@ def save_model(model: onnx.ModelProto, path: str | Path, external_above: int = _
         light = onnx.ModelProto()
         light.CopyFrom(model)
         onnx.convert_model_to_external_data(light, location=data.name, size_threshold=1024)
-        _write_external(light, data)
-        _write(path, light.SerializeToString(deterministic=True))
+        _write_external(light, path, data)
         return [path, data]
     except OSError as error:
         raise OutputPathError(f"'{path}' cannot be written: {error.strerror or error}") from error
 
 
-def _write_external(model: onnx.ModelProto, data: Path) -> None:
-    """Writes the weights that are marked as external to one file and takes them out of the model."""
-    with tempfile.TemporaryDirectory(dir=data.parent) as folder:
+def _write_external(model: onnx.ModelProto, path: Path, data: Path) -> None:
+    """Writes the weights that are marked as external to one file and takes them out of the model, which follows.
+
+    Both files are complete before the first takes its place: what an interrupted run leaves belongs together.
+    """
+    with tempfile.TemporaryDirectory(dir=data.parent, prefix=f".{path.name}.") as folder:
         onnx.external_data_helper.write_external_data_tensors(model, folder)
+        light = Path(folder) / path.name
+        _write(light, model.SerializeToString(deterministic=True))
         os.replace(Path(folder) / data.name, data)
+        os.replace(light, path)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -19,8 +19,10 @@ from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from qcompiler.errors import ModelFileError, UnsupportedModelError
 from qcompiler.ir.constants import is_readable
-from qcompiler.ir.dims import Batch, Shape, UnresolvableError, collapse, from_text, product, to_text
+from qcompiler.ir.dims import Batch, Shape, UnresolvableError, collapse, fixed, from_text, product, to_text
 from qcompiler.ir.evaluate import evaluate_symbolic, normalise, resolve_reshape
+from qcompiler.ir.runtime_operators import DOMAIN as RUNTIME_DOMAIN
+from qcompiler.ir.runtime_operators import result_shape
 
 # Values of larger tensors are weights, not shapes.
 _LARGEST_VALUE = 256
@@ -152,9 +154,16 @@ def _keep_annotations(node: gs.Node, info: ShapeInfo) -> None:
             info.shapes[tensor.name] = tuple(dim for dim in dims if dim is not None)
         if tensor.dtype is not None:
             info.dtypes[tensor.name] = element_type(tensor)
+        elif node.inputs and node.domain == RUNTIME_DOMAIN and (kind := _elements(node.inputs[0], info)):
+            info.dtypes[tensor.name] = kind
+    shape = result_shape(node, [info.shape(tensor) for tensor in node.inputs])
+    if shape is not None:
+        info.shapes[node.outputs[0].name] = shape
 
 
 def _infer_by_schema(node: gs.Node, opset: int, info: ShapeInfo) -> None:
+    if any(not tensor.is_empty() and not _elements(tensor, info) for tensor in node.inputs):
+        return  # behind an operator of another domain, about which nothing is known
     key = _signature(node, info)
     found = info.known.get(key) if key is not None else None
     if found is None:
@@ -234,12 +243,32 @@ def _shape_in_batches(node: gs.Node, info: ShapeInfo) -> Shape | None:
         if node.op == "Flatten" and shape is not None:
             axis = int(node.attrs.get("axis", 1)) % (len(shape) + 1)
             return tuple(collapse(dims) for dims in (shape[:axis], shape[axis:]))
+        if node.op == "Tile" and shape is not None and target is not None:
+            return tuple(collapse(pair) for pair in zip(shape, target.tolist(), strict=True))
+        if node.op == "Resize" and shape is not None:
+            return _resized(node, shape, info)
         if node.op == "ConstantOfShape":
             dims = info.value(node.inputs[0])
             return None if dims is None else tuple(dims.tolist())
     except UnresolvableError:
         return None
     return None
+
+
+def _resized(node: gs.Node, shape: Shape, info: ShapeInfo) -> Shape | None:
+    """Sizes, or floors of scaled sizes; ONNX's rule gives up where the batch is unknown."""
+    given = {index: info.value(node.inputs[index]) for index in (2, 3) if index < len(node.inputs)}
+    values = next((value for value in given.values() if value is not None and value.size), None)
+    if values is None or node.attrs.get("keep_aspect_ratio_policy", "stretch") not in ("stretch", b"stretch"):
+        return None
+    axes = [int(axis) % len(shape) for axis in node.attrs.get("axes", range(len(shape)))]
+    found = list(shape)
+    for axis, value in zip(axes, values.tolist(), strict=True):
+        if values is given.get(3):
+            found[axis] = value
+        elif value != 1:
+            found[axis] = math.floor(fixed(shape[axis]) * value)
+    return tuple(found)
 
 
 def _broadcast(left: Shape, right: Shape) -> Shape:

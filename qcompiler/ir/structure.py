@@ -10,8 +10,8 @@ import onnx_graphsurgeon as gs
 from qcompiler.errors import UnsupportedModelError
 from qcompiler.ir.attention import AttentionMatch, match_attention
 from qcompiler.ir.constants import is_variable, producer
-from qcompiler.ir.dims import Shape, at_batch
-from qcompiler.ir.layers import AttentionBlock, Gelu, LayerNorm, LinearLayer, Residual, Structure
+from qcompiler.ir.dims import Batch, Shape, at_batch
+from qcompiler.ir.layers import AttentionBlock, Gelu, LayerNorm, LinearLayer, Residual, Skipped, Structure
 from qcompiler.ir.layout import is_layout, trace_up
 from qcompiler.ir.linear import LinearMatch, linear_at
 from qcompiler.ir.shapes import ShapeInfo, infer
@@ -19,7 +19,7 @@ from qcompiler.ir.shapes import ShapeInfo, infer
 # What may stand between a head and the model's output: activations, and the mean of several heads.
 _CLOSING = frozenset({"Softmax", "Sigmoid", "LogSoftmax", "Add", "Mul", "Div", "Concat"})
 
-__all__ = ["AttentionBlock", "Gelu", "LayerNorm", "LinearLayer", "Residual", "Structure", "find_structure"]
+__all__ = ["AttentionBlock", "Gelu", "LayerNorm", "LinearLayer", "Residual", "Skipped", "Structure", "find_structure"]
 
 
 def find_structure(graph: gs.Graph) -> Structure:
@@ -29,38 +29,44 @@ def find_structure(graph: gs.Graph) -> Structure:
         graph: a graph after the CANONICALISE passes, sorted.
 
     Raises:
-        UnsupportedModelError: no attention block was recognised; the message says what was found instead.
+        UnsupportedModelError: nothing in it can be quantized; the message says what was found instead.
     """
     info = infer(graph)
-    matches = [match_attention(node, graph) for node in graph.nodes if node.op == "Softmax"]
+    softmaxes = [node for node in graph.nodes if node.op == "Softmax"]
+    matches = [match_attention(node, graph) for node in softmaxes]
     blocks = [match for match in matches if match is not None]
-    attentions = tuple(_attention(match, info) for match in blocks)
+    attentions = [_attention(match, info) for match in blocks]
     layers = [layer for node in graph.nodes if (layer := linear_at(node, graph)) is not None]
-    linears = tuple(_linear(layer, _kind(layer, blocks, graph), info) for layer in layers)
+    linears = [_linear(layer, _kind(layer, blocks, graph), info) for layer in layers]
     found = Structure(
-        linears=linears,
-        attentions=attentions,
-        norms=tuple(_norm(node) for node in graph.nodes if node.op == "LayerNormalization"),
+        linears=tuple(item for item in linears if isinstance(item, LinearLayer)),
+        attentions=tuple(item for item in attentions if isinstance(item, AttentionBlock)),
+        norms=tuple(_norm(node) for node in graph.nodes if node.op == "LayerNormalization" and _is_affine(node)),
         gelus=tuple(_gelu(node) for node in graph.nodes if node.op == "Gelu"),
         residuals=tuple(_residual(node) for node in graph.nodes if _is_residual(node, info)),
         unrecognised=tuple(
             node.name
-            for node, match in zip((node for node in graph.nodes if node.op == "Softmax"), matches, strict=True)
+            for node, match in zip(softmaxes, matches, strict=True)
             if match is None and not any(node.outputs[0] is output for output in graph.outputs)
         ),
+        skipped=tuple(item for item in (*linears, *attentions) if isinstance(item, Skipped)),
     )
-    if not attentions:
+    if not found.linears and not found.attentions:
         operators = ", ".join(f"{count} {op}" for op, count in Counter(n.op for n in graph.nodes).most_common(5))
         raise UnsupportedModelError(
-            f"a model without a recognisable transformer: no attention block among {found.summary()}"
-            + (f"; {len(found.unrecognised)} Softmax nodes were not recognised" if found.unrecognised else "")
-            + f"; most frequent operators: {operators}"
+            "nothing in this model can be quantized: no linear layer and no attention block that is recognised; "
+            + "".join(f"'{item.name}': {item.reason}; " for item in found.skipped[:1])
+            + f"most frequent operators: {operators}"
         )
     return found
 
 
-def _attention(match: AttentionMatch, info: ShapeInfo) -> AttentionBlock:
-    shape = _known(info.shape(match.qkv), match.softmax.name)
+def _attention(match: AttentionMatch, info: ShapeInfo) -> AttentionBlock | Skipped:
+    shape = info.shape(match.qkv)
+    obstacle = _obstacle(shape)
+    if shape is None or obstacle:
+        return Skipped(match.softmax.name, obstacle)
+    dims = at_batch(shape, 1)
     return AttentionBlock(
         name=match.softmax.name.rsplit("/", 1)[0],
         qkv=match.qkv.name,
@@ -73,14 +79,18 @@ def _attention(match: AttentionMatch, info: ShapeInfo) -> AttentionBlock:
         softmax=match.softmax.name,
         mixing=match.mixing.name,
         nodes=tuple(node.name for node in match.nodes),
-        tokens=shape[1],
-        instances=shape[0] // _images(info, shape[0]),
+        tokens=dims[1],
+        instances=dims[0] // _images(info, dims[0]),
     )
 
 
-def _linear(layer: LinearMatch, kind: str, info: ShapeInfo) -> LinearLayer:
-    shape = _known(info.shape(layer.source), layer.matmul.name)
-    leading = math.prod(shape[:-2]) if len(shape) > 2 else shape[0]
+def _linear(layer: LinearMatch, kind: str, info: ShapeInfo) -> LinearLayer | Skipped:
+    shape = info.shape(layer.source)
+    obstacle = _obstacle(shape)
+    if shape is None or obstacle:
+        return Skipped(layer.matmul.name, obstacle)
+    dims = at_batch(shape, 1)
+    leading = math.prod(dims[:-2]) if len(dims) > 2 else dims[0]
     return LinearLayer(
         name=layer.matmul.name,
         kind=kind,
@@ -91,9 +101,20 @@ def _linear(layer: LinearMatch, kind: str, info: ShapeInfo) -> LinearLayer:
         add=layer.add.name if layer.add is not None else None,
         in_features=int(layer.weight.shape[0]),
         out_features=int(layer.weight.shape[1]),
-        tokens=shape[-2] if len(shape) > 2 else 1,
+        tokens=dims[-2] if len(dims) > 2 else 1,
         instances=leading // _images(info, leading),
     )
+
+
+def _obstacle(shape: Shape | None) -> str:
+    """Why rows of a tensor of this shape cannot be told apart by image; empty where they can."""
+    if shape is None:
+        return "the shape of its input is unknown"
+    if len(shape) < 2:
+        return "its input is a vector"
+    if any(isinstance(dim, Batch) for dim in shape[1:]):  # an assignment of groups would mix the images of a batch
+        return f"the batch is not the first axis of its input {list(shape)}"
+    return ""
 
 
 def _kind(layer: LinearMatch, blocks: list[AttentionMatch], graph: gs.Graph) -> str:
@@ -134,6 +155,11 @@ def _reaches_output(tensor: gs.Tensor, graph: gs.Graph) -> bool:
     )
 
 
+def _is_affine(node: gs.Node) -> bool:
+    """Whether scale and bias of a normalisation are constant: a computed scale belongs to no single layer."""
+    return len(node.inputs) == 3 and all(isinstance(tensor, gs.Constant) for tensor in node.inputs[1:])
+
+
 def _norm(node: gs.Node) -> LayerNorm:
     return LayerNorm(
         name=node.name,
@@ -167,13 +193,6 @@ def _residual(node: gs.Node) -> Residual:
     if made and not (other is not None and other.op in ("MatMul", "Add") and isinstance(other.inputs[1], gs.Constant)):
         first, second = second, first
     return Residual(node.name, first.name, second.name, node.outputs[0].name)
-
-
-def _known(shape: Shape | None, node: str) -> tuple[int, ...]:
-    """The shape for one image where the batch is unknown."""
-    if shape is None:
-        raise UnsupportedModelError(f"the shape at node '{node}' is unknown; export the model with a fixed image size")
-    return at_batch(shape, 1)
 
 
 def _images(info: ShapeInfo, leading: int) -> int:

@@ -64,16 +64,12 @@ _CHATTER = {
     "Constant": "constants are initialisers",
     "Identity": "no-ops are removed",
     "Dropout": "no-ops are removed",
-    "Shape": "shapes are constants",
-    "Size": "shapes are constants",
-    "ConstantOfShape": "shapes are constants",
     "Gemm": "a linear layer is MatMul and Add",
     "Erf": "GELU is one node",
     "Attention": "attention is spelled out",
 }
 _SHAPE_INPUTS = {
     "Reshape": (1,),
-    "Expand": (1,),
     "Slice": (1, 2, 3, 4),
     "Split": (1,),
     "Squeeze": (1,),

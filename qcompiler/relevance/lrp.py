@@ -83,9 +83,10 @@ class LayerRelevance:
     ) -> RelevanceResult:
         """One forward run and one backward sweep per feed; no feed is kept.
 
-        The relevance starts at the first output. For ``[images, classes]`` it is the largest logit of each image at its
-        place and 0 elsewhere; an output of any other shape starts with ``max(output, 0)``, the mass of its predicted
-        scores. Images whose relevance is 0 in all layers have no part in the scores.
+        The relevance starts at the float outputs, with equal parts where there are several. For ``[images, classes]``
+        it is the largest logit of each image at its place and 0 elsewhere; an output of any other shape starts with
+        ``max(output, 0)``, the mass of its predicted scores. Images whose relevance is 0 in all layers have no part in
+        the scores.
 
         Args:
             model: Canonical float model; images lie along axis 0 of its tensors.

@@ -21,17 +21,17 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class RelevancePath:
-    """What lies between the images and the first output of a model with sorted nodes.
+    """What lies between the images and the outputs of a model with sorted nodes.
 
     Attributes:
-        output: The first output.
-        nodes: Nodes that the output depends on and that depend on the images, in graph order.
+        outputs: The float outputs that depend on the images; the first one of the model where there are none.
+        nodes: Nodes that the outputs depend on and that depend on the images, in graph order.
         variables: Their outputs and the inputs of the graph.
         constants: Initialisers.
         info: Shapes.
     """
 
-    output: str
+    outputs: tuple[str, ...]
     nodes: tuple[onnx.NodeProto, ...]
     variables: frozenset[str]
     constants: Mapping[str, Array]
@@ -46,23 +46,26 @@ class RelevancePath:
         for node in graph.node:
             if variables.intersection(node.input):
                 variables.update(filter(None, node.output))
-        needed, nodes = {graph.output[0].name}, []
+        float32 = onnx.TensorProto.FLOAT
+        outputs = [item.name for item in graph.output if item.type.tensor_type.elem_type == float32]
+        outputs = [name for name in outputs if name in variables] or [graph.output[0].name]
+        needed, nodes = set(outputs), []
         for node in reversed(graph.node):
             if needed.intersection(node.output) and variables.intersection(node.input):
                 needed.update(node.input)
                 nodes.append(node)
         return RelevancePath(
-            graph.output[0].name, tuple(reversed(nodes)), frozenset(variables), constants, infer(to_graph(model))
+            tuple(outputs), tuple(reversed(nodes)), frozenset(variables), constants, infer(to_graph(model))
         )
 
     def stream(self) -> tuple[str, ...]:
-        """The residual stream: tensors that every way from the images to the output passes, in graph order.
+        """The residual stream: tensors that every way from the images to an output passes, in graph order.
 
         Of such tensors one behind the other, those count that several nodes read. The first one is what block 0 reads,
         the tokens, unless the patch embedding has branches of its own.
         """
         readers = Counter(name for node in self.nodes for name in self.variables.intersection(node.input))
-        waiting = readers + Counter([self.output])
+        waiting = readers + Counter(self.outputs)
         live = set(self._inputs())
         found = []
         for node in self.nodes:

@@ -1,7 +1,8 @@
 """The rule of each operator for layer-wise relevance propagation.
 
 Linear layers, convolutions and products of activations split relevance among their terms, sums among their operands;
-normalisations, activations and scalings pass it on as it is, and what only moves elements moves it back. Constants
+normalisations, activations and scalings pass it on as it is, and what only moves elements moves it back. What changes
+the size of maps (pooling, resizing, transposed convolutions) spreads an image's relevance over its input. Constants
 (biases, scales, position embeddings) receive no relevance:
 
 * a constant along all axes but one, like the bias of a linear layer, is ignored: the variable operand gets everything;
@@ -23,7 +24,7 @@ import onnx
 from qcompiler.quant.groups import F32
 from qcompiler.relevance import lrp_moves as moves
 from qcompiler.relevance.lrp_conv import conv
-from qcompiler.relevance.lrp_shares import mean_shares, product_shares, sum_shares, sum_to
+from qcompiler.relevance.lrp_shares import mean_shares, product_shares, ratio, sum_shares, sum_to
 from qcompiler.relevance.lrp_visit import Back, Reading, Rule, Visit
 
 
@@ -122,6 +123,27 @@ def global_average_pool(visit: Visit) -> Sequence[F32 | None]:
     return _reduced(visit, tuple(range(2, len(visit.input(0).shape))))
 
 
+def spread(visit: Visit) -> Sequence[F32 | None]:
+    """All relevance of an image to its elements by magnitude: for what is no layer and changes the size of maps."""
+    return [_spread(visit, 0, visit.relevance)]
+
+
+def einsum(visit: Visit) -> Sequence[F32 | None]:
+    """As :func:`spread`, in equal parts to the computed operands; the first axis of all of them tells the images."""
+    variables = _variables(visit.inputs)
+    if any(visit.input(index).shape[0] != visit.outputs[0][0] for index in variables):
+        raise visit.refusal("over the first axis of an operand")
+    part = visit.relevance / np.float32(len(variables))
+    return [_spread(visit, index, part) if index in variables else None for index in range(len(visit.inputs))]
+
+
+def _spread(visit: Visit, index: int, relevance: F32) -> F32:
+    x = np.abs(visit.value(index))
+    axes = tuple(range(1, x.ndim))
+    total = relevance.sum(axis=tuple(range(1, relevance.ndim))).reshape(-1, *[1] * len(axes))
+    return x * ratio(total, x.sum(axis=axes, keepdims=True))
+
+
 def _reduced(visit: Visit, axes: tuple[int, ...]) -> Sequence[F32 | None]:
     kept = tuple(1 if axis in axes else size for axis, size in enumerate(visit.input(0).shape))
     return [mean_shares(visit.value(0), axes, visit.relevance.reshape(kept))]
@@ -178,10 +200,16 @@ _MOVES: Mapping[str, Back] = MappingProxyType({
     "Expand": moves.expand,
 })  # fmt: skip
 
+_RESIZING = (
+    "Resize", "MaxPool", "AveragePool", "GlobalMaxPool", "ConvTranspose", "ReduceMax", "ReduceMin", "ReduceL2",
+)  # fmt: skip
+
 _TABLE: Mapping[str, Rule] = MappingProxyType({
+    **{op: Rule(spread, _first(1)) for op in _RESIZING},
     **{op: Rule(_pass_on) for op in _PASSED_ON},
     **{op: Rule(back) for op, back in _MOVES.items()},
     "MatMul": Rule(matmul, _first(2)),
+    "Einsum": Rule(einsum, lambda inputs: range(len(inputs))),
     "Gemm": Rule(gemm, _first(2)),
     "Conv": Rule(conv, _first(2)),
     "Add": Rule(add, _summed),

@@ -45,7 +45,7 @@ class Sweep:
         self._linear = LINEAR_RULES[rule]
         self.stream = self._path.stream()
         self._nodes = self._path.below([*self._layers, *self.stream])
-        self._names = list(dict.fromkeys([self._path.output, *self._path.reads(self._nodes)]))
+        self._names = list(dict.fromkeys([*self._path.outputs, *self._path.reads(self._nodes)]))
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -69,13 +69,18 @@ class Sweep:
             UnsupportedModelError: An operator without a rule, or images that lie along another axis than the first.
         """
         values = self._forward(feed)
-        output = self._path.output
-        start = _start(values[output], images)
-        total = self._per_image(output, start, images).sum(axis=1, dtype=np.float64)
+        start = {name: self._per_image(name, _start(values[name], images), images) for name in self._path.outputs}
+        if len(start) > 1:  # outputs count alike, whatever their scale
+            start = {
+                name: _fraction(rows, np.abs(rows).sum(axis=1, keepdims=True)).astype(np.float32)
+                for name, rows in start.items()
+            }
+        total = np.sum([rows.sum(axis=1, dtype=np.float64) for rows in start.values()], axis=0)
         mass = np.zeros((images, len(self._layers)))
         kept = np.zeros((images, len(self.stream)))
         wanted = {*self._layers, *self.stream}
-        for name, relevance in self._backward(values, start, images):
+        begin = {name: rows.reshape(values[name].shape) for name, rows in start.items()}
+        for name, relevance in self._backward(values, begin, images):
             if name not in wanted:
                 continue
             rows = self._per_image(name, relevance, images)
@@ -88,13 +93,15 @@ class Sweep:
 
     def _forward(self, feed: Feed) -> dict[str, npt.NDArray[Any]]:
         values = {**feed, **dict(zip(self._names, self._session.run(self._names, dict(feed)), strict=True))}
-        if not np.isfinite(values[self._path.output]).all():
+        if not all(np.isfinite(values[name]).all() for name in self._path.outputs):
             raise NonFiniteError("the model gives NaN or infinity: check the model and the data it is run on")
         return values
 
-    def _backward(self, values: dict[str, npt.NDArray[Any]], start: F32, images: int) -> Iterable[tuple[str, F32]]:
+    def _backward(
+        self, values: dict[str, npt.NDArray[Any]], start: Mapping[str, F32], images: int
+    ) -> Iterable[tuple[str, F32]]:
         """Every tensor whose relevance is complete, with it; values are dropped as they are done with."""
-        relevance = {self._path.output: start}
+        relevance = dict(start)
         for node in reversed(self._nodes):
             inputs = self._path.readings(node, values, images)
             shapes = tuple(self._path.shape(name, values, images) for name in node.output)
@@ -121,7 +128,7 @@ class Sweep:
 
 
 def _start(output: F32, images: int) -> F32:
-    """Relevance of the model's output."""
+    """Relevance of an output."""
     if output.ndim != 2 or len(output) != images:
         return np.maximum(output, 0)
     place = output.argmax(axis=1, keepdims=True)
@@ -130,6 +137,6 @@ def _start(output: F32, images: int) -> F32:
     return found
 
 
-def _fraction(part: F64, whole: F64) -> F64:
+def _fraction(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> F64:
     """``part / whole``, 0 where the whole is 0."""
     return np.divide(part, whole, out=np.zeros(np.broadcast_shapes(part.shape, whole.shape)), where=whole != 0)

@@ -120,6 +120,13 @@ def _without(model: onnx.ModelProto, weights: ArrayStore[str]) -> onnx.ModelProt
     graph.node.extend(model.graph.node)
     graph.input.extend(model.graph.input)
     graph.output.extend(model.graph.output)
+    # What has no entry is float32; shapes of inner tensors would only be wrong for a part of the model.
+    float32 = onnx.TensorProto.FLOAT
+    graph.value_info.extend(
+        onnx.helper.make_tensor_value_info(item.name, item.type.tensor_type.elem_type, None)
+        for item in model.graph.value_info
+        if item.type.tensor_type.elem_type not in (float32, 0)
+    )
     for tensor in model.graph.initializer:
         if tensor.name in weights:
             graph.initializer.append(_declaration(tensor))

@@ -35,14 +35,16 @@ def submodel(
     Args:
         model: The model that the nodes come from.
         nodes: Sorted nodes; they may have been edited.
-        inputs: float32 tensors that are fed. Those that ``model`` declares keep their declared type.
-        outputs: float32 tensors that are returned, likewise.
+        inputs: Tensors that are fed: float32, unless ``model`` declares another type.
+        outputs: Tensors that are returned, likewise.
     """
     declared = {value.name: value for value in (*model.graph.input, *model.graph.output)}
+    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
 
     def values(names: Iterable[str]) -> list[onnx.ValueInfoProto]:
         return [
-            declared.get(name) or onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+            declared.get(name)
+            or onnx.helper.make_tensor_value_info(name, types.get(name) or onnx.TensorProto.FLOAT, None)
             for name in names
         ]
 

@@ -87,6 +87,7 @@ def render_page(content: Mapping[str, Any]) -> str:
         sections.figures_of_merit(report),
         None if search is None else sections.plans(search),
         sections.layers(report, search),
+        sections.left_in_float(report),
         None if search is None else sections.folding(search),
         sections.provenance(report),
     ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Group
 from rich.table import Table
 
+from qcompiler.report import coverage_text
 from qcompiler.report.inspection import Inspection
 from qcompiler.report.layer_cells import MEASURED, loss_cell, scheme_cell, share_cell, width_cell
 from qcompiler.report.recount import Recount
@@ -74,6 +75,7 @@ def inspection_facts(inspection: Inspection, path: Path, size: int) -> Table:
         ("options", options),
         ("calibration", calibration(report.calibration)),
         ("data hash", str(report.calibration.get("sha256") or "unknown")),
+        *coverage_text.rows(report.coverage),
         ("agreement", agreement(report.agreement)),
         *([("loss", loss(report.loss))] if report.loss is not None else []),
         ("BOPs", bit_operations(report)),

@@ -10,6 +10,7 @@ import onnx
 
 from qcompiler.ir.passes import PassReport, Refusal
 from qcompiler.quant.bops import BitOperations
+from qcompiler.report.coverage import Coverage
 from qcompiler.report.latency import LatencyReport
 from qcompiler.report.values import CompileReport, LayerReport
 
@@ -67,6 +68,7 @@ def report_from_dict(values: Mapping[str, Any]) -> CompileReport:
         seconds=values["seconds"],
         loss=values.get("loss"),
         latency=LatencyReport.from_dict(values["latency"]) if values.get("latency") else None,
+        coverage=Coverage.from_dict(values["coverage"]) if values.get("coverage") else None,
     )
 
 

@@ -10,6 +10,7 @@ from rich.console import Group
 from rich.table import Table
 
 from qcompiler.ir.passes import PassReport
+from qcompiler.report import coverage_text
 from qcompiler.report.latency import LatencyReport
 from qcompiler.report.layer_cells import EFFECTIVE, MEASURED, loss_cell, scheme_cell, share_cell, width_cell
 from qcompiler.report.tables import count, duration, facts, file_size, group_counts, table
@@ -30,6 +31,7 @@ def summary(report: CompileReport, model: Path, output: Path) -> Table:
         ("model", f"{model}: {method(report)}"),
         *([("widths", widths(report.layers))] if report.widths.startswith("mixed") else []),
         ("calibration", calibration(report.calibration)),
+        *coverage_text.rows(report.coverage),
         ("agreement", agreement(report.agreement)),
         *([("loss", loss(report.loss))] if report.loss is not None else []),
         ("BOPs", bit_operations(report)),

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from qcompiler.ir.passes import PassReport
 from qcompiler.quant.bops import BitOperations
+from qcompiler.report.coverage import Coverage
 from qcompiler.report.latency import LatencyReport
 
 
@@ -81,6 +82,7 @@ class CompileReport:
         loss: Mean KL divergence of the last plan that was tried out, nats; None where none was.
         seconds: Time per stage.
         latency: Time of the model on this machine; None without a latency budget.
+        coverage: What share of the float model's products is quantized; None when the compilation stopped early.
     """
 
     version: str
@@ -98,6 +100,7 @@ class CompileReport:
     seconds: Mapping[str, float]
     loss: float | None = None
     latency: LatencyReport | None = None
+    coverage: Coverage | None = None
 
     @property
     def size_ratio(self) -> float:
@@ -123,4 +126,5 @@ class CompileReport:
             "seconds": dict(self.seconds),
             "loss": self.loss,
             "latency": None if self.latency is None else asdict(self.latency),
+            "coverage": None if self.coverage is None else self.coverage.to_dict(),
         }

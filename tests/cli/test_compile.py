@@ -29,7 +29,7 @@ def test_every_flag_reaches_the_driver(cli, fake, model, tmp_path):
     words += ["--stop-after", "quantize", "--verify-each", "--threads", "3"]
     words += ["--save-stats", str(tmp_path / "s.npz"), "-o", str(tmp_path / "out.onnx")]
     words += ["--save-plan", str(tmp_path / "p.json"), "--size-budget", "0.3", "--strict-bits", "--effort", "high"]
-    words += ["--executor", "inline", "--lrp-rule", "gamma"]
+    words += ["--executor", "inline", "--lrp-rule", "gamma", "--allow-collapse"]
     assert cli(*words, model).code == 0
     (call,) = fake.calls
     assert call.output == tmp_path / "out.onnx"
@@ -52,6 +52,7 @@ def test_every_flag_reaches_the_driver(cli, fake, model, tmp_path):
         effort="high",
         executor="inline",
         lrp_rule="gamma",
+        allow_collapse=True,
     )
     assert call.options == expected
 

@@ -82,7 +82,7 @@ def test_help_names_every_flag_and_command():
     flags = "--method --bop-budget --bits --overhead-budget --groups --first-last-bits --calib --preset --mean --std "
     flags += "--resize --crop --images --save-stats --stats --stop-after --verify-each --explain --threads --output "
     flags += "--quiet --json --verbose --version --size-budget --bits-file --save-plan --strict-bits --effort "
-    flags += "--lrp-rule --executor --report"
+    flags += "--lrp-rule --executor --report --allow-collapse"
     commands = ["qcompile analyze", "qcompile inspect", "qcompile eval", "qcompile bench", "qcompile export"]
     for word in [*flags.split(), *commands]:
         assert word in done.stdout, word

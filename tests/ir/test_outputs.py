@@ -1,4 +1,5 @@
 import numpy as np
+import onnx
 
 from qcompiler.ir.outputs import with_outputs
 
@@ -34,3 +35,9 @@ def test_what_is_an_output_already_is_not_added_again():
 
 def test_any_iterable():
     assert names(with_outputs(model_of(TEXT), (name for name in ("a", "b")))) == ["y", "a", "b"]
+
+
+def test_other_types_are_declared():
+    model = model_of("agraph (float[batch, 3] x) => (int64[2] y) { s = Shape (x)  y = Neg (s) }")
+    model.graph.value_info.append(onnx.helper.make_tensor_value_info("s", onnx.TensorProto.INT64, None))
+    assert [value.tolist() for value in run(with_outputs(model, ["s"]), X)] == [[-1, -3], [1, 3]]

@@ -17,6 +17,26 @@ RULES = {
     "windows and back": ("a = Reshape (x, s)  t = Reshape (a, r)", {"s": [-1, 6], "r": [-1, 4, 6]}, (B, 4, 6)),
     "flatten": ("t = Flatten <axis = 2> (x)", {}, (Batch(4), 6)),
     "expand": ("s = Shape (x)  t = Expand (c, s)", {"c": np.zeros(6, np.float32)}, (B, 4, 6)),
+    "tile": (
+        "s = Shape <start = 0, end = 1> (x)  r = Concat <axis = 0> (s, two)  t = Tile (c, r)",
+        {"c": np.zeros((1, 6), np.float32), "two": [2]},
+        (B, 12),
+    ),
+    "resize to sizes": (
+        "f = Unsqueeze (x, a)  s = Shape <start = 0, end = 2> (f)  n = Concat <axis = 0> (s, u)  t = Resize (f, , , n)",
+        {"a": [1], "u": [7, 6]},
+        (B, 1, 7, 6),
+    ),
+    "resize by scales": (
+        "f = Unsqueeze (x, a)  t = Resize (f, , c)",
+        {"a": [1], "c": np.array([1, 1, 1.6, 0.5], np.float32)},
+        (B, 1, 6, 3),
+    ),
+    "resize some axes": (
+        "f = Unsqueeze (x, a)  t = Resize <axes = [3, 2]> (f, , , u)",
+        {"a": [1], "u": [7, 5]},
+        (B, 1, 5, 7),
+    ),
     "constant of shape": ("s = Shape <start = 0, end = 2> (x)  t = ConstantOfShape (s)", {}, (B, 4)),
     "matmul": ("t = MatMul (x, w)", {"w": weight(6, 2)}, (B, 4, 2)),
     "gather of a token": ("t = Gather <axis = 1> (x, i)", {"i": 0}, (B, 6)),

@@ -1,3 +1,6 @@
+import re
+
+import numpy as np
 import pytest
 
 from qcompiler.errors import UnsupportedModelError
@@ -81,12 +84,44 @@ def test_summary():
 def test_model_without_attention():
     text = """agraph (float[batch, 4] x) => (float[batch, 3] y) {
         a = MatMul (x, w1)  b = Relu (a)  c = MatMul (b, w2)  y = Softmax <axis = -1> (c) }"""
-    graph = canonical(model_of(text, w1=weight(4, 8), w2=weight(8, 3)))
-    with pytest.raises(UnsupportedModelError, match=r"without a recognisable transformer: .* 2 linear layers"):
-        find_structure(graph)
+    found = find_structure(canonical(model_of(text, w1=weight(4, 8), w2=weight(8, 3))))
+    assert [(layer.in_features, layer.out_features, layer.tokens) for layer in found.linears] == [(4, 8, 1), (8, 3, 1)]
+    assert (found.attentions, found.unrecognised, found.skipped) == ((), (), ())
 
 
-def test_softmax_that_is_no_attention_is_listed():
-    with pytest.raises(UnsupportedModelError, match="1 Softmax nodes were not recognised"):
-        find_structure(canonical(small_vit(scores="sc2 = Tanh (sc)")))
+def test_attention_that_is_not_recognised_leaves_the_linear_layers():
+    found = find_structure(canonical(small_vit(scores="sc2 = Tanh (sc)")))
+    assert [layer.kind for layer in found.linears] == ["patch_embed", "other", "other", "fc1", "fc2", "head"]
+    assert (found.attentions, found.unrecognised) == ((), ("p/Softmax",))
 
+
+def test_nothing_to_quantize():
+    text = "agraph (float[batch, 4] x) => (float[batch, 4] y) { a = Relu (x)  y = Tanh (a) }"
+    with pytest.raises(UnsupportedModelError, match=r"nothing in this model can be quantized: .* 1 Relu, 1 Tanh"):
+        find_structure(canonical(model_of(text)))
+
+
+SKIPPED = {
+    "batch in the middle": (
+        "t = Transpose <perm = [1, 2, 0, 3]> (x)  m = MatMul (t, w)  y = Transpose <perm = [2, 0, 1, 3]> (m)",
+        r"the batch is not the first axis of its input [2, 3, B, 4]",
+    ),
+    "vector": (
+        "r = ReduceMean <keepdims = 0> (x, all)  v = MatMul (r, w)  y = Add (x, v)",
+        "its input is a vector",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SKIPPED)
+def test_layers_that_would_be_misread_are_skipped(case):
+    """Groups are assigned per image: rows of several images must not be taken for those of one."""
+    body, reason = SKIPPED[case]
+    text = f"agraph (float[batch, 2, 3, 4] x) => (float[batch, 2, 3, 4] y) {{ {body} }}"
+    model = model_of(text, w=weight(4, 4), all=np.array([0, 1, 2]))
+    with pytest.raises(UnsupportedModelError, match=f"nothing in this model can be quantized.*{re.escape(reason)}"):
+        find_structure(canonical(model))
+    more = text.replace("(x)", "(z)").replace("(x,", "(z,").replace("{", "{ z = MatMul (x, w2) ")
+    found = find_structure(canonical(model_of(more, w=weight(4, 4), w2=weight(4, 4), all=np.array([0, 1, 2]))))
+    assert [item.reason for item in found.skipped] == [reason]
+    assert len(found.linears) == 1

@@ -31,6 +31,7 @@ FLOATS = {
     "wk": weight(6, H * D, seed=7),
     "wv": weight(6, H * D, seed=8),
     "per_head": weight(H, 1, 1, seed=9),
+    "per_query": weight(N, 1, seed=9),
 }
 # q, k, v from a packed qkv [B, N, 3 H D]; k comes out transposed.
 PACKED = """r = Reshape (qkv, five)  t = Transpose <perm = [2, 0, 3, 1, 4]> (r)  q1, k1, v1 = Split <axis = 0> (t, ones)
@@ -72,6 +73,9 @@ CASES = {
         m = Add (u, mask)  z = Reshape (m, fold)  p = Softmax <axis = -1> (z)  a = MatMul (p, v) {JOIN}""",
     "interleaved columns": f"{INTERLEAVED} {PLAIN} {JOIN}",
     "separate layers": f"{SEPARATE} {PLAIN} {JOIN}",
+    "factor per head": f"{PACKED} {PLAIN.replace('scale', 'per_head')} {JOIN}",
+    "factors per head and a bias": f"""{PACKED} s = MatMul (q, k)  z1 = Mul (per_head, s)  z2 = Mul (z1, scale)
+        z = Mul (z2, per_head)  g = Add (z, table)  p = Softmax <axis = -1> (g)  a = MatMul (p, v) {JOIN}""",
     "opaque query": f"{OPAQUE} {PLAIN.replace('(q,', '(qn,')} {JOIN}",
     "three axes, output stays merged": f"""{MERGED_HEADS} {PLAIN} c = Relu (a)  e = Reshape (c, unmerged)
         {JOIN.replace('(a)', '(e)')}""",
@@ -80,7 +84,12 @@ CASES = {
 REFUSED = {
     "scores read elsewhere": (f"{PACKED} {PLAIN} {JOIN}  extra = Relu (s)", "read elsewhere"),
     "probabilities read elsewhere": (f"{PACKED} {PLAIN} {JOIN}  extra = Relu (p)", "not read by one product"),
-    "factor per head": (f"{PACKED} {PLAIN.replace('scale', 'per_head')} {JOIN}", "the scores are changed by node"),
+    "factor per head behind a bias": (
+        f"{PACKED} s = MatMul (q, k)  g = Add (s, table)  z = Mul (g, per_head)  p = Softmax <axis = -1> (z)"
+        f" a = MatMul (p, v) {JOIN}",
+        "the scores are changed by node",
+    ),
+    "factor per query": (f"{PACKED} {PLAIN.replace('scale', 'per_query')} {JOIN}", "the scores are changed by node"),
     "computed mask": (
         f"{PACKED} s = MatMul (q, k)  c = Tanh (v)  r1 = ReduceMean (c)  z = Add (s, r1)  p = Softmax <axis = -1> (z)"
         f" a = MatMul (p, v) {JOIN}",

@@ -14,6 +14,10 @@ BODIES = {
 }
 
 
+TOKENS_FIRST = """agraph (float[batch, 3, 4] images) => (float[3, batch, 9] y) {
+    x = Transpose <perm = [1, 0, 2]> (images)  BODY }"""
+
+
 def graph(case="linear", text=TEXT):
     constants = {"w": weight(4, 9), "b": weight(9, seed=1), "gamma": weight(4, seed=2), "beta": weight(4, seed=3)}
     return model_of(text.replace("BODY", BODIES[case]), **constants)
@@ -55,3 +59,13 @@ def test_numerical_oracle(case, batch):
     # 1e-6: the runtime may block the same sums differently.
     model = graph(case, TEXT.replace("batch", batch))
     check_equal(FlattenTokens, model, 1e-6, x=weight(3 if batch == "batch" else 2, 2, 3, 4, seed=4))
+
+
+@pytest.mark.parametrize("case", ["linear", "no bias"])
+def test_tokens_in_front_of_the_batch(case):
+    model = graph(case, TOKENS_FIRST)
+    graph_, _ = applied(FlattenTokens, model)
+    bias = ["Add"] * (case == "linear")
+    assert [node.op for node in graph_.nodes] == ["Transpose", "Transpose", "MatMul", *bias, "Transpose"]
+    check_idempotent(FlattenTokens, model)
+    check_equal(FlattenTokens, model, 1e-6, images=weight(2, 3, 4, seed=4))  # 1e-6: as above

@@ -62,3 +62,12 @@ def test_all_kinds_of_constant_attributes():
     }"""
     graph, _ = applied(FoldConstants, model_of(text))
     assert [node.inputs[1].values.tolist() for node in graph.nodes] == [[1, 2], 3]
+
+
+def test_inputs_left_out():
+    """`Clip(c, , most)`: what is not there depends on nothing."""
+    text = 'agraph (float[3] x) => (float[3] y) { c = Clip (low, , most)  y = Add (x, c) }'
+    model = model_of(text, low=np.array([-1, 1, 3], np.float32), most=np.array(2, np.float32))
+    graph_, _ = applied(FoldConstants, model)
+    (node,) = graph_.nodes
+    assert node.inputs[1].values.tolist() == [-1, 1, 2]

@@ -127,3 +127,27 @@ def test_target_that_mixes_the_batch_is_refused():
     text = """agraph (float[batch, 4] x, int64[2] s) => (float[a, b] y) { y = Reshape (x, s) }"""
     with pytest.raises(UnsupportedModelError, match="cannot be computed from the image size"):
         applied(ResolveShapes, model_of(text))
+
+
+RESIZE = """agraph (float[batch, 3, 7, 5] x) => (float[batch, 3, HEIGHT, 10] y) {
+    shape = Shape <start = 0, end = 2> (x)
+    sizes = Concat <axis = 0> (shape, target)
+    y = Resize <mode = "linear", coordinate_transformation_mode = "half_pixel"> (x, , , sizes)
+}"""
+
+
+@pytest.mark.parametrize("height", [10, 7])
+def test_sizes_without_the_batch(height):
+    model = model_of(RESIZE.replace("HEIGHT", str(height)), target=np.array([height, 10]))
+    graph_, _ = applied(ResolveShapes, model)
+    (node,) = graph_.nodes
+    axes = [2, 3] if height == 10 else [3]
+    assert (node.attrs["axes"], node.inputs[3].values.tolist()) == (axes, [height, 10][-len(axes) :])
+    check_idempotent(ResolveShapes, model)
+    check_equal(ResolveShapes, model, 0.0, x=weight(2, 3, 7, 5))
+
+
+def test_a_size_that_grows_with_the_batch_stays():
+    text = RESIZE.replace("end = 2", "end = 1").replace("(shape, target)", "(shape, three, shape, ten)")
+    model = model_of(text.replace("HEIGHT", "h"), three=np.array([3]), ten=np.array([10]))
+    check_unchanged(ResolveShapes, model, reason="depend on the batch size")

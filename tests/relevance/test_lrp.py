@@ -138,6 +138,13 @@ def test_other_outputs_start_with_their_positive_scores():
     assert LayerRelevance(LAYERS).measure(model, [{"x": F([[3, -1]])}]).scores == {"a": 1, "b": 0}
 
 
+def test_outputs_count_alike_whatever_their_scale():
+    text = HEADS.format(join="c = Mul (a, large) z = Identity (b)").replace("2] y)", "1] c, float[n, 1] z)")
+    model = parsed(text, **WEIGHTS, large=F([1000]))
+    assert RelevancePath.of(model).outputs == ("c", "z")
+    assert LayerRelevance(LAYERS).measure(model, [{"x": F([[3, 1]])}]).scores == {"a": 0.5, "b": 0.5}
+
+
 def test_a_score_is_a_part_of_every_image_and_not_of_the_sum():
     """An image with logits a hundred times as large counts once."""
     model = parsed(HEADS.format(join="y = Concat <axis = 1> (a, b)"), **WEIGHTS)
@@ -202,14 +209,15 @@ def test_what_lies_below_the_layers_needs_no_rule():
     """Operators between the images and the first layer are not visited."""
     model = parsed(
         """g (float[n, 1, 4] x) => (float[n, 2] y) {
-        q = Relu (x)  p = MaxPool <kernel_shape = [2], strides = [2]> (q)  h = MatMul (p, w)  y = Squeeze (h, one)
+        q = Relu (x)  p = Compress <axis = 2> (q, odd)  h = MatMul (p, w)  y = Squeeze (h, one)
         }""",
         w=np.eye(2, dtype=F),
         one=np.array([1]),
+        odd=np.array([True, False, True, False]),
     )
     feeds = [{"x": F([[[1, 2, 3, 4]]])}]
     assert LayerRelevance({"h": "h"}).measure(model, feeds).scores == {"h": 1}
-    with pytest.raises(UnsupportedModelError, match="no rule for operator 'MaxPool'"):
+    with pytest.raises(UnsupportedModelError, match="no rule for operator 'Compress'"):
         LayerRelevance({"h": "h", "q": "q"}).measure(model, feeds)
 
 

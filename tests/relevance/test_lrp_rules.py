@@ -345,9 +345,46 @@ def test_unknown_operators():
         constants = {"z": whole((2, 3))} if "z" not in values else {}
         with pytest.raises(UnsupportedModelError, match=r"no rule for operator 'Add' \(node 'n'\)"):
             back(other, values, constants, [relevance], shapes=[(2, 3)])
-    pool = helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], strides=[2, 2])
-    with pytest.raises(UnsupportedModelError, match="'MaxPool'"):
-        back(pool, {"x": whole((1, 1, 4, 4))}, {}, [whole((1, 1, 2, 2))])
+    fewer = helper.make_node("Compress", ["x", "kept"], ["y"], axis=1)
+    with pytest.raises(UnsupportedModelError, match="'Compress'"):
+        back(fewer, {"x": whole((2, 3))}, {"kept": np.array([True, False, True])}, [whole((2, 2))])
+
+
+def test_products_in_index_form():
+    """Halves to two computed operands, all of it to one, in proportion to magnitudes within each image."""
+    x, z, relevance = whole((2, 3, 4)), whole((2, 4), 2), whole((2, 3), 1)
+    node = helper.make_node("Einsum", ["x", "z"], ["y"], equation="bij,bj->bi", name="e")
+    both = back(node, {"x": x, "z": z}, {}, [relevance])
+    one = back(node, {"x": x}, {"z": z}, [relevance])
+    for found, values, part in ((both["x"], x, 0.5), (both["z"], z, 0.5), (one["x"], x, 1.0)):
+        for row, arrived, got in zip(np.abs(values), relevance, found, strict=True):
+            np.testing.assert_allclose(got, part * arrived.sum() * row / row.sum(), rtol=1e-5)  # float32 sums
+    turned = helper.make_node("Einsum", ["x", "z"], ["y"], equation="bij,bj->ib", name="e")
+    with pytest.raises(UnsupportedModelError, match=r"'Einsum' over the first axis of an operand \(node 'e'\)"):
+        back(turned, {"x": x, "z": z}, {}, [relevance.T])
+
+
+RESIZING = {
+    "MaxPool": ({"kernel_shape": [2, 2], "strides": [2, 2]}, {}),
+    "AveragePool": ({"kernel_shape": [2, 2], "strides": [2, 2]}, {}),
+    "GlobalMaxPool": ({}, {}),
+    "ConvTranspose": ({"strides": [2, 2]}, {"w": (4, 2, 2, 2)}),
+    "ReduceMax": ({"keepdims": 0}, {"axes": None}),
+}
+
+
+@pytest.mark.parametrize("op", RESIZING)
+def test_maps_of_another_size_spread_relevance_by_magnitude(op):
+    attributes, others = RESIZING[op]
+    x = whole((2, 4, 4, 4))
+    constants = {name: ints(2, 3) if shape is None else whole(shape, 2) for name, shape in others.items()}
+    node = helper.make_node(op, ["x", *constants], ["y"], **attributes)
+    (y,) = forward(node, {"x": x, **constants})
+    relevance = whole(y.shape, 1)
+    found = back(node, {"x": x}, constants, [relevance])["x"]
+    for image, part, arrived in zip(x, found, relevance, strict=True):
+        # 1e-5: float32 sums of 64 terms
+        np.testing.assert_allclose(part, np.abs(image) * (arrived.sum() / np.abs(image).sum()), rtol=1e-5)
 
 
 def test_refusals_that_name_the_node():

@@ -20,7 +20,7 @@ Values = Mapping[str, Any]
 # What has a place of its own on the page; whatever else a report holds is listed as it is.
 _PLACED = {
     "version", "method", "widths", "options", "calibration", "layers", "bops", "passes", "bytes_before", "bytes_after",
-    "size_ratio", "agreement", "warnings", "seconds", "latency",
+    "size_ratio", "agreement", "warnings", "seconds", "latency", "coverage",
 }  # fmt: skip
 
 
@@ -75,6 +75,10 @@ def figures_of_merit(report: Values) -> Markup:
                 f"{count(bops['total'])}, with {count(bops['fixed'])} of fixed layers",
             ),
         ]
+    coverage = report.get("coverage")
+    if coverage is not None:
+        note = f"{count(coverage['quantized'])} of {count(coverage['macs'])} multiply-accumulates per image"
+        tiles.append(("Quantized", f"{100 * coverage['share']:.1f} % of products", note))
     latency = report.get("latency")
     if latency is not None:
         taken = latency["measured"] if latency["measured"] is not None else latency["predicted"]
@@ -128,6 +132,20 @@ def layers(report: Values, search: Values | None) -> Markup | None:
         notes = tag("p", f"{text}; of what starts at the prediction arrives: {arrives}." if arrives else f"{text}.")
     intro = tag("p", "Layers from the input at the top to the prediction at the bottom.")
     return join([_section("Layers over depth", intro, chart, notes), _section("Layer by layer", layer_table(rows))])
+
+
+def left_in_float(report: Values) -> Markup | None:
+    """The products that were not quantized, with their reasons."""
+    coverage = report.get("coverage")
+    if coverage is None or not coverage["left"]:
+        return None
+    rows = [
+        (item["name"], item["op"], item["reason"], number(item["macs"], _counted(item["macs"])))
+        for item in coverage["left"]
+    ]
+    intro = tag("p", "These products run in float: nothing that is known to be right quantizes them.")
+    heads = ("node", "operator", "reason")
+    return _section("Left in float", intro, sortable(heads, ("multiply-accumulates",), rows))
 
 
 def folding(search: Values) -> Markup | None:
@@ -207,6 +225,10 @@ def _section(title: str, *parts: object) -> Markup:
 
 def _details(title: str, *parts: object) -> Markup:
     return tag("details", tag("summary", title), *parts)
+
+
+def _counted(macs: int | None) -> str:
+    return "-" if macs is None else count(macs)
 
 
 def _digits(value: float | None, form: str) -> str:
