@@ -202,16 +202,16 @@ def _picked(source: gs.Tensor, columns: np.ndarray, edit: Editor, name: str) -> 
     """Columns of a computed tensor."""
     first, last = int(columns[0]), int(columns[-1])
     if np.array_equal(columns, np.arange(first, last + 1)):
-        bounds = [edit.constant(f"{name}/{what}", [value]) for what, value in
-                  (("start", first), ("end", last + 1), ("axis", -1))]
+        bounds = [
+            edit.constant(f"{name}/{what}", [value])
+            for what, value in (("start", first), ("end", last + 1), ("axis", -1))
+        ]
         return edit.add("Slice", [source, *bounds], f"{name}/Slice")
     index = edit.constant(f"{name}/columns", columns.astype(np.int64))
     return edit.add("Gather", [source, index], f"{name}/Gather", {"axis": -1})
 
 
-def _as_tokens(
-    tensor: gs.Tensor, channels: int, sizes: _Sizes, info: ShapeInfo, edit: Editor, name: str
-) -> gs.Tensor:
+def _as_tokens(tensor: gs.Tensor, channels: int, sizes: _Sizes, info: ShapeInfo, edit: Editor, name: str) -> gs.Tensor:
     """A tensor whose rows are the tokens, as [instances, tokens, channels]."""
     if info.shape(tensor) == (sizes.instances, sizes.tokens, channels):
         return tensor

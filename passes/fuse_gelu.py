@@ -138,9 +138,9 @@ def _between(source: gs.Tensor, result: gs.Variable) -> list[gs.Node] | None:
 
 def _closed(nodes: list[gs.Node], result: gs.Variable, graph: gs.Graph) -> bool:
     inner = [node.outputs[0] for node in nodes if node.outputs[0] is not result]
-    return all(
-        any(reader is node for node in nodes) for tensor in inner for reader in tensor.outputs
-    ) and not any(tensor is output for tensor in inner for output in graph.outputs)
+    return all(any(reader is node for node in nodes) for tensor in inner for reader in tensor.outputs) and not any(
+        tensor is output for tensor in inner for output in graph.outputs
+    )
 
 
 def _values(source: gs.Tensor, result: gs.Variable, nodes: list[gs.Node]) -> np.ndarray:

@@ -90,9 +90,7 @@ def _expanded(tensor: gs.Tensor) -> np.ndarray | None:
     return array_of(node.inputs[0]) if node is not None else None
 
 
-def _position(
-    tensor: gs.Variable, shape: tuple[int, ...], graph: gs.Graph
-) -> tuple[gs.Variable, np.ndarray] | None:
+def _position(tensor: gs.Variable, shape: tuple[int, ...], graph: gs.Graph) -> tuple[gs.Variable, np.ndarray] | None:
     """The result of the Add of a position embedding, and the embedding."""
     node = single_consumer(tensor, graph)
     if node is None or node.op != "Add":

@@ -96,5 +96,7 @@ def _keeps(current: list[int], target: list[int], node: gs.Node) -> bool:
     """Whether a constant target is as good as the canonical one: it leaves open what that leaves open."""
     if node.attrs.get("allowzero", 0):
         return False
-    return all(have == want or (have in (0, -1) and want in (0, -1)) or have == 0 for have, want in
-               zip(current, target, strict=True))
+    return all(
+        have == want or (have in (0, -1) and want in (0, -1)) or have == 0
+        for have, want in zip(current, target, strict=True)
+    )

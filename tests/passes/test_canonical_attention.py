@@ -41,10 +41,15 @@ SPLIT_FIRST = """qs, ks, vs = Split <axis = 2> (qkv, third)
     q2 = Reshape (qs, four)  k2 = Reshape (ks, four)  v2 = Reshape (vs, four)
     q = Transpose <perm = [0, 2, 1, 3]> (q2)  k = Transpose <perm = [0, 2, 3, 1]> (k2)
     v = Transpose <perm = [0, 2, 1, 3]> (v2)"""
-MERGED_HEADS = PACKED.replace("q = ", "q4 = ").replace("kn = ", "k4 = ").replace("v = Squ", "v4 = Squ").replace(
-    "k = Transpose <perm = [0, 1, 3, 2]> (kn)",
-    """q = Reshape (q4, merged)  k3 = Reshape (k4, merged)  v = Reshape (v4, merged)
+MERGED_HEADS = (
+    PACKED.replace("q = ", "q4 = ")
+    .replace("kn = ", "k4 = ")
+    .replace("v = Squ", "v4 = Squ")
+    .replace(
+        "k = Transpose <perm = [0, 1, 3, 2]> (kn)",
+        """q = Reshape (q4, merged)  k3 = Reshape (k4, merged)  v = Reshape (v4, merged)
     k = Transpose <perm = [0, 2, 1]> (k3)""",
+    )
 )
 INTERLEAVED = """m = MatMul (qkv, w)  l = Add (m, b)  r = Reshape (l, interleaved)
     t = Transpose <perm = [3, 0, 2, 1, 4]> (r)
@@ -78,7 +83,7 @@ CASES = {
         z = Mul (z2, per_head)  g = Add (z, table)  p = Softmax <axis = -1> (g)  a = MatMul (p, v) {JOIN}""",
     "opaque query": f"{OPAQUE} {PLAIN.replace('(q,', '(qn,')} {JOIN}",
     "three axes, output stays merged": f"""{MERGED_HEADS} {PLAIN} c = Relu (a)  e = Reshape (c, unmerged)
-        {JOIN.replace('(a)', '(e)')}""",
+        {JOIN.replace("(a)", "(e)")}""",
     "output stays in heads": f"{PACKED} {PLAIN} y = Relu (a)",
 }
 REFUSED = {

@@ -66,7 +66,7 @@ def test_all_kinds_of_constant_attributes():
 
 def test_inputs_left_out():
     """`Clip(c, , most)`: what is not there depends on nothing."""
-    text = 'agraph (float[3] x) => (float[3] y) { c = Clip (low, , most)  y = Add (x, c) }'
+    text = "agraph (float[3] x) => (float[3] y) { c = Clip (low, , most)  y = Add (x, c) }"
     model = model_of(text, low=np.array([-1, 1, 3], np.float32), most=np.array(2, np.float32))
     graph_, _ = applied(FoldConstants, model)
     (node,) = graph_.nodes
