@@ -170,7 +170,11 @@ class _Compilation:
             choices = found.choices
         with self.stages.stage("quantize weights", opened.data.count):
             planned = realiser.realise(
-                choices, reader, self.stages.counter(), most=LEVELS[options.effort].weight_images
+                choices,
+                reader,
+                self.stages.counter(),
+                most=LEVELS[options.effort].weight_images,
+                held=opened.data.count,
             )
         return Searched(
             choices, planned, found, relevance, layer_sqnr(realiser, planned), folded_norms(realiser, planned)

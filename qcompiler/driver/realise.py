@@ -113,6 +113,7 @@ class Realiser:
         progress: Callable[[int], None] = lambda _: None,
         *,
         most: int | None = None,
+        held: int | None = None,
     ) -> Planned:
         """Fit everything that a set of decisions needs.
 
@@ -122,6 +123,7 @@ class Realiser:
                 quick and good enough to compare plans.
             progress: Called with the number of images so far.
             most: Images of the data to use; None for all.
+            held: Images of the data, if known.
 
         Raises:
             OptionError: A decision is missing, names no layer, or does not fit its layer.
@@ -135,7 +137,7 @@ class Realiser:
             if reader is None:
                 linears = list(pool.map(lambda name: self._sampled(name, choices.linears[name], inputs[name]), names))
             else:
-                linears = self._of_all_images(choices.linears, inputs, reader, progress, most, pool)
+                linears = self._of_all_images(choices.linears, inputs, reader, progress, most, held, pool)
             blocks = list(choices.attentions)
             attentions = list(pool.map(lambda name: self._attention(name, choices.attentions[name]), blocks))
         plan = QuantPlan(
@@ -192,12 +194,14 @@ class Realiser:
         reader: CalibrationReader,
         progress: Callable[[int], None],
         most: int | None,
+        held: int | None,
         pool: ThreadPoolExecutor,
     ) -> list[LinearPlan]:
+        images = min((count for count in (most, held) if count is not None), default=None)
         found = [
-            self._sampled(name, choice, inputs[name]) for name, choice in choices.items() if self._too_few(name, most)
+            self._sampled(name, choice, inputs[name]) for name, choice in choices.items() if self._too_few(name, images)
         ]
-        parts = list(self._parts([name for name in choices if not self._too_few(name, most)]))
+        parts = list(self._parts([name for name in choices if not self._too_few(name, images)]))
         whole = 0  # images, known after the first run
 
         def advance(run: int, images: int) -> None:
@@ -212,11 +216,11 @@ class Realiser:
             )
         return found
 
-    def _too_few(self, name: str, most: int | None) -> bool:
+    def _too_few(self, name: str, images: int | None) -> bool:
         """Whether so many images cannot determine a layer's weights: collecting their moments would be for nothing."""
         product = linear_product(self.structure.linear(name))
         needed = MOMENT_ROWS_PER_CHANNEL * product.inner
-        return most is not None and most * product.rows * product.count < needed * HELD_OUT / (HELD_OUT - 1)
+        return images is not None and images * product.rows * product.count < needed * HELD_OUT / (HELD_OUT - 1)
 
     def _parts(self, names: Sequence[str]) -> Iterator[list[str]]:
         """Layers in order, so many at a time that their moments fit in memory: each part is one run over the data."""

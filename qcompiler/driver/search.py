@@ -127,7 +127,7 @@ class Search:
         else:
             table = losses_from_relevance(candidates, self._structure, self._relevance)
         limits = self._limits(table, original_bytes)
-        if not self._method.refine:
+        if not (self._method.refine and LEVELS[self._options.effort].trials):
             return Found(self._program(table, limits, {})[0], (), table)
         return self._refined(table, limits, Trial(self._model, trials, self._options.threads))
 
@@ -228,7 +228,7 @@ class Search:
             points.append(self._point(f"{part} x {strength:g}", chosen, found, kept))
             if kept:
                 factors, best, loss = attempt, choices, found
-        points += self._around(table, limits, factors, trial) if count else []
+        points += self._around(table, limits, factors, trial)
         return Found(best, tuple(points), table)
 
     def _around(self, table: LossTable, limits: Limits, factors: Mapping[Part, float], trial: Trial) -> list[PlanPoint]:

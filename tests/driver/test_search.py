@@ -130,7 +130,7 @@ def test_the_last_plan_that_was_kept_is_the_plan(wide):
 
 
 def test_effort_decides_how_many_plans_are_tried(wide):
-    assert len(wide(effort="low").search.points) == 1
+    assert wide(effort="low").search.points == ()
     # A plan that comes up again is not tried again.
     tried = 1 + len(OTHER_BUDGETS)
     assert tried < len(wide(strict_bits=True).search.points) <= tried + LEVELS["default"].trials
