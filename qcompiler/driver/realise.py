@@ -209,6 +209,8 @@ class Realiser:
             whole = max(whole, images)
             progress((run * whole + images) // len(parts))
 
+        if not parts and images is not None:
+            progress(images)
         for run, part in enumerate(parts):
             moments = self._moments({name: inputs[name] for name in part}, reader, partial(advance, run), most)
             found += pool.map(

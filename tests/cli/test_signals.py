@@ -21,6 +21,7 @@ def fsync(handle):
     os.kill(os.getpid(), signal.{name})
 
 os.fsync = fsync
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
 sys.exit(main(sys.argv[1:]))
 """
 
