@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from qcompiler.allocation.candidates import AttentionCandidate, LinearCandidates
+from qcompiler.allocation.attention_candidates import AttentionCandidate
+from qcompiler.allocation.candidates import LinearCandidates
 from qcompiler.allocation.program import Choice
 from qcompiler.quant.choices import AttentionChoice, LinearChoice
 
-Weigh = Callable[[str, str], float]
+Weigh = Callable[[str, str, int], float]
 
 
 @dataclass(frozen=True)
@@ -60,27 +61,35 @@ class LossTable:
         """Options of the integer program, and the decision behind each.
 
         Args:
-            weigh: Factor of the losses of one side of a layer, by the layer's name and the side: ``input`` or
-                ``weight`` of a linear layer, ``scores`` or ``mixing`` of an attention block.
+            weigh: Factor of the losses of one side of a layer at a width, by the layer's name, the side (``input`` or
+                ``weight`` of a linear layer, ``scores`` or ``mixing`` of an attention block) and the width.
         """
         options: dict[str, list[Choice]] = {}
         decisions: dict[str, Sequence[LinearChoice | AttentionChoice]] = {}
         for name, linear in self.linears.items():
-            losses, inputs, weights = self.linear_losses[name], weigh(name, "input"), weigh(name, "weight")
+            losses = self.linear_losses[name]
+            inputs = [
+                weigh(name, "input", item.bits) * loss for item, loss in zip(linear.inputs, losses.inputs, strict=True)
+            ]
+            weights = [
+                weigh(name, "weight", item.bits) * loss
+                for item, loss in zip(linear.weights, losses.weights, strict=True)
+            ]
             pairs = list(product(range(len(linear.weights)), range(len(linear.inputs))))
             options[name] = []
             for i, j in pairs:
                 weight, found = linear.weights[i], linear.inputs[j]
-                cost = weights * losses.weights[i] + inputs * losses.inputs[j]
                 bookkeeping = weight.bookkeeping + found.bookkeeping
-                options[name].append(Choice(cost, linear.products(weight, found), bookkeeping, weight.bytes))
+                options[name].append(
+                    Choice(weights[i] + inputs[j], linear.products(weight, found), bookkeeping, weight.bytes)
+                )
             decisions[name] = [linear.choice(linear.weights[i], linear.inputs[j]) for i, j in pairs]
         for name, candidates in self.attentions.items():
-            scores, mixing = weigh(name, "scores"), weigh(name, "mixing")
             found_losses = self.attention_losses[name]
-            options[name] = [
-                Choice(scores * left + mixing * right, item.products, item.bookkeeping, 0)
-                for item, left, right in zip(candidates, found_losses.scores, found_losses.mixing, strict=True)
-            ]
+            options[name] = []
+            for item, left, right in zip(candidates, found_losses.scores, found_losses.mixing, strict=True):
+                scores = weigh(name, "scores", item.choice.qk_bits) * left
+                mixing = weigh(name, "mixing", item.choice.value_bits) * right
+                options[name].append(Choice(scores + mixing, item.products, item.bookkeeping, 0))
             decisions[name] = [item.choice for item in candidates]
         return options, decisions

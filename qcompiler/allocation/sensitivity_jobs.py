@@ -8,7 +8,8 @@ from functools import partial
 
 import numpy as np
 
-from qcompiler.allocation.candidates import AttentionCandidate, InputCandidate, LinearCandidates, WeightCandidate
+from qcompiler.allocation.attention_candidates import AttentionCandidate
+from qcompiler.allocation.candidates import InputCandidate, LinearCandidates, WeightCandidate
 from qcompiler.ir.structure import AttentionBlock
 from qcompiler.quant.blocks import fake_quantize_blocks, fake_quantize_values
 from qcompiler.quant.groups import F32, fake_quantize
@@ -68,7 +69,7 @@ def input_job(candidates: LinearCandidates, operand: Operand, measured: Sequence
 def weight_job(candidates: LinearCandidates, operand: Operand, measured: Sequence[int]) -> SensitivityJob:
     """Quantize only the weight of a linear layer, with the candidates of these indices."""
     layer = candidates.layer
-    variants = tuple(Variant(weight=candidates.quantized(candidates.weights[i]).dequantized()) for i in measured)
+    variants = tuple(Variant(weight=candidates.rounded(candidates.weights[i])) for i in measured)
     return SensitivityJob(f"{layer.name}:weight", operand, layer.weight, layer.output, variants)
 
 

@@ -85,7 +85,7 @@ def method_of(options: CompileOptions, products: list[LayerProduct]) -> Method:
         space = SearchSpace(
             weight_widths, activation_widths, WHOLE_TOKENS, folded=True, attention=BLOCKS, attention_groups=(1,)
         )
-        return Method(space, centre, relevance=True, sensitivity=options.method == "mixq")
+        return Method(space, centre, relevance=True, sensitivity=options.method == "mixq", refine=True)
     if options.strict_bits:
         space = SearchSpace(weight_widths, activation_widths, TOKEN_SCHEMES + GROUP_SCHEMES)
     else:

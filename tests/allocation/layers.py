@@ -2,13 +2,8 @@
 
 import numpy as np
 
-from qcompiler.allocation.candidates import (
-    AttentionCandidate,
-    InputCandidate,
-    LinearCandidates,
-    OperandErrors,
-    WeightCandidate,
-)
+from qcompiler.allocation.attention_candidates import AttentionCandidate, OperandErrors
+from qcompiler.allocation.candidates import InputCandidate, LinearCandidates, WeightCandidate
 from qcompiler.allocation.space import InputScheme
 from qcompiler.ir.layers import AttentionBlock, LinearLayer
 from qcompiler.quant import groups

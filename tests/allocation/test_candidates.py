@@ -1,14 +1,15 @@
 """Candidates: which there are, the error that each leaves, and what it costs, from the definitions."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 
-from qcompiler.allocation.candidates import attention_candidates, linear_candidates, weight_error
+from qcompiler.allocation.attention_candidates import attention_candidates
+from qcompiler.allocation.candidates import linear_candidates, weight_error
 from qcompiler.allocation.space import InputScheme, SearchSpace
 from qcompiler.quant.choices import BLOCKS, FOLDED, GROUPS
-from qcompiler.quant.weights import QuantizedWeight
 
 from .layers import CHANNELS, OUTPUTS, TOKENS, attention, attention_samples, input_samples, linear, weight
 
@@ -41,6 +42,31 @@ def test_folding_takes_the_place_of_the_schemes():
     assert [item.scheme.scheme for item in plain.inputs] == [GROUPS, GROUPS]
 
 
+def test_weights_behind_a_fold_are_rounded_with_its_factors():
+    """A few loud channels: their factors spread the rows of the weight, and rounding it costs more than without."""
+    given = input_samples()
+    loud = np.ones(CHANNELS, F)
+    loud[::16] = 12
+    given = replace(given, sample=given.sample * loud)
+    space = SearchSpace((3, 4), (3, 4), (TOKEN,), folded=True)
+    folded, plain = (
+        linear_candidates(linear(), given, weight(), space, norm=norm, integer=True) for norm in ("norm", None)
+    )
+    rows, w = given.sample.reshape(-1, CHANNELS).astype(np.float64), weight().astype(np.float64)
+    for item, unfolded, near in zip(folded.weights, plain.weights, folded.inputs, strict=True):
+        fold = near.item.fold
+        assert fold.scale.max() > 2 * fold.scale.min()
+        moved = w * fold.scale[:, None]
+        # Still on a grid of 2**bits codes per output after the factors are put back.
+        found = folded.rounded(item).astype(np.float64) * fold.scale[:, None]
+        assert all(len(np.unique(column.round(6))) <= 2**item.bits for column in found.T)
+        assert np.abs(found - moved).max() < np.abs(moved).max()
+        lost = np.square(rows @ (folded.rounded(item) - w)).sum(1) / np.square(rows @ w).sum(1)
+        assert item.error == pytest.approx(lost.mean(), rel=1e-3)
+        assert folded.rounded(item).shape == plain.rounded(unfolded).shape
+        assert not np.allclose(folded.rounded(item), plain.rounded(unfolded))
+
+
 def test_errors_of_inputs_are_those_of_the_output(found):
     """The quantized input as the network sees it, times the float weight; tokens weighted alike by their own size."""
     x, w = input_samples().sample.astype(np.float64), weight().astype(np.float64)
@@ -55,7 +81,7 @@ def test_errors_of_weights_are_those_of_the_output(found):
     rows, w = input_samples().sample.reshape(-1, CHANNELS).astype(np.float64), weight().astype(np.float64)
     wanted = (rows @ w) ** 2
     for item in found.weights:
-        difference = (rows @ (found.quantized(item).dequantized() - w)) ** 2
+        difference = (rows @ (found.rounded(item) - w)) ** 2
         by_token = difference.sum(axis=1) / wanted.sum(axis=1)
         assert item.error == pytest.approx(by_token.mean(), rel=1e-3)
 
@@ -63,8 +89,7 @@ def test_errors_of_weights_are_those_of_the_output(found):
 def test_a_token_without_output_is_no_division_by_zero():
     rows = np.zeros((2, 4), F)
     rows[1] = 1
-    codes = QuantizedWeight(np.ones((4, 3), np.int8), np.full(3, 0.5, F), 4)
-    assert weight_error(rows, np.ones((4, 3), F), codes) == pytest.approx(0.25 / 2)
+    assert weight_error(rows, np.ones((4, 3), F), np.full((4, 3), 0.5, F)) == pytest.approx(0.25 / 2)
 
 
 def test_more_bits_leave_less_error(found):

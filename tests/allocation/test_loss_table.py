@@ -16,15 +16,22 @@ TABLE = LossTable(
 )
 FACTORS = {("one", "input"): 2, ("one", "weight"): 10, ("two", "input"): 1, ("two", "weight"): 0.5}
 FACTORS |= {("attn", "scores"): 3, ("attn", "mixing"): 100}
+NARROW = 7  # what three bits count more
+
+
+def weigh(name, side, bits):
+    return FACTORS[name, side] * (NARROW if bits == 3 else 1)
 
 
 def test_pairs_of_linear_candidates():
-    options, decisions = TABLE.options(lambda name, side: FACTORS[name, side])
+    options, decisions = TABLE.options(weigh)
     assert list(options) == list(decisions) == ["one", "two", "attn"]
     for name, losses in TABLE.linear_losses.items():
         expected = []
         for (i, weight_bits), (j, input_bits) in product(enumerate((3, 4)), enumerate((3, 4))):
-            cost = FACTORS[name, "weight"] * losses.weights[i] + FACTORS[name, "input"] * losses.inputs[j]
+            narrow = NARROW if weight_bits == 3 else 1, NARROW if input_bits == 3 else 1
+            cost = FACTORS[name, "weight"] * losses.weights[i] * narrow[0]
+            cost += FACTORS[name, "input"] * losses.inputs[j] * narrow[1]
             products = TOKENS * CHANNELS * OUTPUTS * weight_bits * input_bits
             expected.append((weight_bits, input_bits, cost, products, 10 * input_bits, 100 * weight_bits))
         found = [
@@ -35,9 +42,9 @@ def test_pairs_of_linear_candidates():
 
 
 def test_attention_candidates():
-    options, decisions = TABLE.options(lambda name, side: FACTORS[name, side])
+    options, decisions = TABLE.options(weigh)
     assert [choice.value_bits for choice in decisions["attn"]] == [3, 4, 4]
-    assert [option.cost for option in options["attn"]] == pytest.approx([1.2 + 6, 0.6 + 1, 1.2 + 1])
+    assert [option.cost for option in options["attn"]] == pytest.approx([NARROW * (1.2 + 6), 0.6 + 1, NARROW * 1.2 + 1])
     assert [option.products for option in options["attn"]] == [18, 32, 25]
     assert {option.bookkeeping for option in options["attn"]} == {7}
     assert {option.bytes for option in options["attn"]} == {0}  # it has no weights

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qcompiler.allocation.candidates import attention_candidates, linear_candidates
+from qcompiler.allocation.attention_candidates import attention_candidates
+from qcompiler.allocation.candidates import linear_candidates
 from qcompiler.allocation.sensitivity_jobs import (
     ATTENTION_ROLES,
     attention_jobs,
@@ -85,7 +86,7 @@ def test_weight_job(candidates):
     assert (job.name, job.operand, job.weight, job.output) == ("fc:weight", OPERAND, "fc.weight", "fc.y")
     for variant, index in zip(job.variants, (1, 3), strict=True):
         assert variant.simulate is None
-        np.testing.assert_array_equal(variant.weight, candidates.quantized(candidates.weights[index]).dequantized())
+        np.testing.assert_array_equal(variant.weight, candidates.rounded(candidates.weights[index]))
         assert variant.weight.dtype == np.float32
 
 

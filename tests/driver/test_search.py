@@ -99,7 +99,15 @@ def test_relevance_methods_fold_channels_and_use_no_groups(wide, method):
         spread = [max(ranges) / min(ranges) for ranges in (norm.before, norm.after)]
         assert len(norm.before) == len(norm.after) == 64
         assert spread[1] < spread[0]
-    # mixq measures as well; relevance alone needs no run of a quantized layer.
+    # Gentler powers of relevance are tried out before parts of the model are weighted anew.
+    labels = [point.label for point in result.search.points]
+    assert labels[0] == "program"
+    assert result.report.loss == [point.loss for point in result.search.points if point.kept][-1]
+
+
+@pytest.mark.parametrize("method", ["mixq", "lrp"])
+def test_relevance_methods_try_nothing_out_at_low_effort(wide, method):
+    result = wide(method=method, effort="low")
     assert result.search.points == ()
     assert result.report.loss is None
 
