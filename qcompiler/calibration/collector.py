@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 
 from qcompiler.calibration.accumulators import Accumulator, InstanceSample, ItemRanges, Normalized
 from qcompiler.calibration.feeds import CalibrationReader
+from qcompiler.calibration.float_session import float_session
 from qcompiler.calibration.statistics import Request, Statistics, model_hash
 from qcompiler.errors import CalibrationDataError, NonFiniteError
 from qcompiler.ir.outputs import with_outputs
@@ -75,12 +75,7 @@ def activations(
         CalibrationDataError: The reader gave nothing.
         NonFiniteError: NaN or infinity in an activation, with the name of the tensor.
     """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    session = ort.InferenceSession(
-        with_outputs(model, tensors).SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = float_session(with_outputs(model, tensors), threads)
     images = 0
     rewind = getattr(reader, "rewind", None)
     if rewind is not None:

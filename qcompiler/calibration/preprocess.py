@@ -17,6 +17,8 @@ INTERPOLATIONS = {
     "bilinear": Image.Resampling.BILINEAR,
     "lanczos": Image.Resampling.LANCZOS,
     "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
 }
 DEFAULT_SIZE = 224
 
@@ -27,7 +29,8 @@ class Preprocessing:
 
     The rule, for an image of w x h pixels read as RGB (luminance for a model of one channel):
 
-    1. `scale = resize / min(w, h)`; both sides become `round(side * scale)` (Python's rounding, half to even);
+    1. `scale = resize / min(w, h)`; both sides become `round(side * scale)` (Python's rounding, half to even), or both
+       become `resize` with `stretch`;
     2. the crop starts at `((width - crop) // 2, (height - crop) // 2)`;
     3. `value = (pixel / 255 - mean) / std` per channel, float32, axes [channel, row, column].
 
@@ -36,8 +39,9 @@ class Preprocessing:
         std: per channel, on the scale of [0, 1]; positive.
         resize: length of the short side in pixels; None derives `int(crop / crop_fraction)`, e.g. 224 -> 248.
         crop: side of the square crop in pixels; None takes the model's input size.
-        interpolation: one of "bicubic", "bilinear", "lanczos", "nearest".
+        interpolation: one of "bicubic", "bilinear", "lanczos", "nearest", "box", "hamming".
         crop_fraction: share of the short side that the crop keeps; only used while `resize` is None.
+        stretch: make the image square instead of keeping its aspect.
     """
 
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
@@ -46,6 +50,7 @@ class Preprocessing:
     crop: int | None = None
     interpolation: str = "bicubic"
     crop_fraction: float = 0.9
+    stretch: bool = False
 
     def __post_init__(self) -> None:
         for option, values in (("mean", self.mean), ("std", self.std)):
@@ -120,6 +125,8 @@ class Preprocessing:
         image = image.convert("RGB" if channels == 3 else "L")
         scale = self.resize / min(image.size)
         size = (round(image.width * scale), round(image.height * scale))
+        if self.stretch:
+            size = (self.resize, self.resize)
         image = image.resize(size, INTERPOLATIONS[self.interpolation])
         left, top = (image.width - self.crop) // 2, (image.height - self.crop) // 2
         cropped = image.crop((left, top, left + self.crop, top + self.crop))
@@ -135,6 +142,7 @@ class Preprocessing:
             "resize": self.resize,
             "crop": self.crop,
             "interpolation": self.interpolation,
+            **({"stretch": True} if self.stretch else {}),
         }
 
 

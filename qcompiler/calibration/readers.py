@@ -42,7 +42,7 @@ class CalibrationSource:
         kind: "images", "npz", "reader" (a user's own) or "synthetic".
         description: one line for the report.
         count: number of different images; None for a user's reader, which does not tell.
-        sha256: hash of the data, independent of its place; None for a user's reader.
+        sha256: hash of the data, independent of its place; None for a user's reader, see :meth:`content_hash`.
         warning: what the user must hear, e.g. that the images are synthetic; None when all is well.
         preprocessing: what turned images into values; None where the data was given as values.
         reader: the feeds.
@@ -56,13 +56,22 @@ class CalibrationSource:
     preprocessing: Preprocessing | None
     reader: CalibrationReader = field(repr=False, compare=False)
 
+    def content_hash(self) -> str | None:
+        """``sha256``; that of the feeds for a user's reader, which is read to its end if it was not yet.
+
+        None where such a reader cannot be read again.
+        """
+        if self.sha256 is not None or not isinstance(self.reader, UserReader):
+            return self.sha256
+        return self.reader.sha256()
+
     def to_dict(self) -> dict[str, object]:
         """For the report: everything but the reader."""
         return {
             "kind": self.kind,
             "description": self.description,
             "count": self.count,
-            "sha256": self.sha256,
+            "sha256": self.content_hash(),
             "warning": self.warning,
             "preprocessing": self.preprocessing.to_dict() if self.preprocessing else None,
         }

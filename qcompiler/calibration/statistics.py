@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from qcompiler.errors import CalibrationDataError, OutputPathError
+from qcompiler.ir.weight_files import declared, in_files, is_external, raw_bytes
 
 FORMAT = 2
 
@@ -36,8 +37,17 @@ class Request:
 
 
 def model_hash(model: onnx.ModelProto) -> str:
-    """SHA-256 of a model: statistics serve the model that they were taken from and no other."""
-    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+    """SHA-256 of a model: statistics serve the model that they were taken from and no other.
+
+    Weights that lie in files count with their values and not with their place.
+    """
+    if not in_files(model):
+        return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+    found = hashlib.sha256(declared(model).SerializeToString(deterministic=True))
+    for tensor in model.graph.initializer:
+        if is_external(tensor):
+            found.update(raw_bytes(tensor))
+    return found.hexdigest()
 
 
 @dataclass(frozen=True)

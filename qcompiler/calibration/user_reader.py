@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import re
 import sys
@@ -42,6 +43,21 @@ class UserReader:
         self.limit = limit
         self._images = 0
         self._started = False
+        self._digest = hashlib.sha256()
+        self._hash: str | None = None
+
+    def sha256(self) -> str | None:
+        """Hash over names, types, shapes and values of all feeds, taken while they are read for the first time.
+
+        A reader that was not read to its end is read now and starts again behind that; without a `rewind` it cannot,
+        and has no hash.
+        """
+        if self._hash is None and callable(getattr(self._reader, "rewind", None)):
+            self.rewind()
+            for _ in self:
+                pass
+            self.rewind()
+        return self._hash
 
     def get_next(self) -> Feed | None:
         """The reader's next feed, checked, or None at its end or at the limit.
@@ -51,18 +67,31 @@ class UserReader:
             NonFiniteError: NaN or infinity.
         """
         if self.limit is not None and self._images >= self.limit:
+            self._end()
             return None
         feed = self._reader.get_next()
         if feed is None:
             if not self._images:
                 raise CalibrationDataError(f"{self._source} gave no images")
+            self._end()
             return None
         self._started = True
         if not isinstance(feed, dict):
             raise CalibrationDataError(f"{self._source}: get_next() gave a {type(feed).__name__}, not a dict of arrays")
         checked = check_feed(feed, self._inputs, f"{self._source}, feed after image {self._images}")
         self._images += len(next(iter(checked.values())))
+        self._take(checked)
         return checked
+
+    def _take(self, feed: Feed) -> None:
+        if self._hash is None:
+            for name, array in sorted(feed.items()):
+                self._digest.update(f"{name}\0{array.dtype}\0{array.shape}\0".encode())
+                self._digest.update(array.tobytes())
+
+    def _end(self) -> None:
+        if self._hash is None:
+            self._hash = self._digest.hexdigest()
 
     def rewind(self) -> None:
         """Start again.
@@ -78,6 +107,7 @@ class UserReader:
                 )
             rewind()
         self._images, self._started = 0, False
+        self._digest = hashlib.sha256()
 
     def __iter__(self) -> Iterator[Feed]:
         while (feed := self.get_next()) is not None:

@@ -9,16 +9,13 @@ from dataclasses import dataclass
 
 from threadpoolctl import threadpool_limits
 
-from qcompiler.allocation.candidates import (
-    AttentionCandidate,
-    LinearCandidates,
-    attention_candidates,
-    linear_candidates,
-)
+from qcompiler.allocation.attention_candidates import AttentionCandidate, attention_candidates
+from qcompiler.allocation.candidates import LinearCandidates, linear_candidates
 from qcompiler.allocation.space import SearchSpace
 from qcompiler.driver.layers import fixed_layers
 from qcompiler.driver.realise import Realiser
 from qcompiler.ir.structure import AttentionBlock, LinearLayer
+from qcompiler.ir.weight_files import release
 from qcompiler.options import CompileOptions
 from qcompiler.progress import Progress
 
@@ -47,6 +44,7 @@ def fit_candidates(realiser: Realiser, space: SearchSpace, options: CompileOptio
             norm=realiser.norms.get(layer.name),
             integer=options.groups == "integer",
         )
+        release(realiser.weights[layer.name])
         progress.advance()
         return found
 

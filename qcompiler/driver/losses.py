@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import onnx
 
-from qcompiler.allocation.candidates import AttentionCandidate, InputCandidate, LinearCandidates, WeightCandidate
+from qcompiler.allocation.attention_candidates import AttentionCandidate
+from qcompiler.allocation.candidates import InputCandidate, LinearCandidates, WeightCandidate
 from qcompiler.allocation.loss_table import AttentionLosses, LinearLosses, LossTable
 from qcompiler.allocation.losses import predicted_losses, relevance_losses
 from qcompiler.allocation.sensitivity_jobs import (
@@ -24,7 +25,9 @@ from qcompiler.calibration.inputs import Feed
 from qcompiler.driver.effort import LEVELS
 from qcompiler.driver.fitting import Candidates
 from qcompiler.driver.methods import Method
+from qcompiler.driver.resume import Resume
 from qcompiler.ir.structure import Structure
+from qcompiler.ir.weight_files import release
 from qcompiler.options import CompileOptions
 from qcompiler.progress import Progress
 from qcompiler.relevance.executors import make_executor
@@ -67,6 +70,7 @@ class LossMeasurement:
         method: What is searched.
         options: Effort, executor and threads.
         progress: Told about every job.
+        resume: Knows the jobs that were done before an interruption, and keeps those that are done now.
     """
 
     model: onnx.ModelProto
@@ -75,6 +79,7 @@ class LossMeasurement:
     method: Method
     options: CompileOptions
     progress: Progress
+    resume: Resume | None = None
 
     def run(self, candidates: Candidates, probes: Sequence[Feed]) -> LossTable:
         """Losses of all candidates, in nats."""
@@ -110,6 +115,11 @@ class LossMeasurement:
         sites = [f"{name}:input" for name in candidates.linears]
         sites += [f"{name}:{role}" for name in candidates.attentions for role in ATTENTION_ROLES]
         self.progress.stage("measure sensitivity", len(sites) + len(candidates.linears))
+        known = {} if self.resume is None else dict(self.resume.jobs)
+        if known:
+            self.progress.advance(len(known))
+        if len(known) == len(sites) + len(candidates.linears):
+            return known
         operands = {(item.node, item.index): item for item in map(self.operands.__getitem__, sites)}.values()
         workers = self.options.threads or os.cpu_count() or 1
         executor = make_executor("inline" if workers == 1 else self.options.executor, workers)
@@ -117,7 +127,8 @@ class LossMeasurement:
             with SensitivityProbe(
                 self.model, probes, operands, self.options.threads, transport=executor.transport
             ) as probe:
-                return probe.measure(jobs, executor, self.progress)
+                record = (lambda *_: None) if self.resume is None else self.resume.keep_job
+                return {**known, **probe.measure(jobs, executor, self.progress, record)}
         finally:
             executor.close()
 
@@ -148,16 +159,21 @@ class LossMeasurement:
         linears: Mapping[str, tuple[list[int], list[int]]],
         attentions: Mapping[str, list[int]],
     ) -> Iterator[SensitivityJob]:
+        known = {} if self.resume is None else self.resume.jobs
         outputs = {node.name: node.output[0] for node in self.model.graph.node}
         for name, found in candidates.linears.items():
             operand = self.operands[f"{name}:input"]
             inputs, weights = linears[name]
-            yield input_job(found, operand, inputs)
-            yield weight_job(found, operand, weights)
+            if f"{name}:input" not in known:
+                yield input_job(found, operand, inputs)
+            if f"{name}:weight" not in known:
+                yield weight_job(found, operand, weights)
+                release(found.float_weight)
         for block in self.structure.attentions:
             items = [candidates.attentions[block.softmax][i] for i in attentions[block.softmax]]
             operands = {role: self.operands[f"{block.softmax}:{role}"] for role in ATTENTION_ROLES}
-            yield from attention_jobs(block, items, operands, outputs)
+            jobs = attention_jobs(block, items, operands, outputs)
+            yield from (job for job in jobs if job.name not in known)
 
 
 def _linear_losses(

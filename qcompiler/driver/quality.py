@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from qcompiler.driver.realise import Planned, Realiser
+from qcompiler.ir.weight_files import release
 from qcompiler.quant.channelwise import folded_input
 from qcompiler.quant.groups import F32
 from qcompiler.quant.inputs import LinearInput
@@ -28,6 +29,7 @@ def layer_sqnr(realiser: Realiser, planned: Planned) -> dict[str, float]:
         item = LinearInput(plan.input, plan.normalize, fold)
         seen, quantized = item.rows(realiser.input_samples(layer).sample[:INSTANCES_TRIED])
         wanted = seen @ item.weight(realiser.weights[layer.name])
+        release(realiser.weights[layer.name])
         noise = quantized @ plan.weight.dequantized() - wanted
         power = float((wanted**2).sum(dtype=np.float64)) or 1.0
         found[layer.name] = -10 * math.log10(max(float((noise**2).sum(dtype=np.float64)) / power, LEAST))

@@ -12,13 +12,15 @@ import numpy as np
 import onnx
 from threadpoolctl import threadpool_limits
 
-from qcompiler.allocation.candidates import attention_bookkeeping, input_bookkeeping
+from qcompiler.allocation.attention_candidates import attention_bookkeeping
+from qcompiler.allocation.candidates import input_bookkeeping
 from qcompiler.calibration.feeds import CalibrationReader
 from qcompiler.calibration.moments import HELD_OUT, MomentAccumulator, collect_moments
 from qcompiler.calibration.statistics import Statistics
 from qcompiler.errors import OptionError
 from qcompiler.ir.fold_sites import FoldSite
 from qcompiler.ir.structure import LinearLayer, Structure
+from qcompiler.ir.weight_files import release, tensor_array
 from qcompiler.quant.attention_inputs import AttentionSamples, fit_attention
 from qcompiler.quant.bookkeeping import weight_bops
 from qcompiler.quant.choices import AttentionChoice, Choices, LinearChoice
@@ -83,7 +85,7 @@ class Realiser:
         self._workers = threads or os.cpu_count() or 1
         constants = {tensor.name: tensor for tensor in model.graph.initializer}
         self.weights: dict[str, F32] = {
-            layer.name: onnx.numpy_helper.to_array(constants[layer.weight]) for layer in structure.linears
+            layer.name: tensor_array(constants[layer.weight]) for layer in structure.linears
         }
         self.norms = {site.consumers[0]: site.norm for site in folds if len(site.consumers) == 1}
         self._inputs: dict[tuple[str, LinearChoice], LinearInput] = {}
@@ -240,6 +242,7 @@ class Realiser:
 
     def _linear(self, name: str, choice: LinearChoice, item: LinearInput, moments: Moments) -> LinearPlan:
         weight = linear_weight(self.weights[name], item, choice.weight_bits, choice.weight_block, *moments)
+        release(self.weights[name])
         return LinearPlan(name, weight, item.quantizer, item.normalize)
 
     def _attention(self, name: str, choice: AttentionChoice) -> AttentionPlan | BlockAttentionPlan:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import onnx
 
-from qcompiler.allocation.loss_table import LossTable
+from qcompiler.allocation.loss_table import LossTable, Weigh
+from qcompiler.allocation.losses import LEAST
 from qcompiler.allocation.program import Choice, Limits, solve
 from qcompiler.calibration.inputs import Feed
 from qcompiler.driver.effort import LEVELS
@@ -18,7 +19,9 @@ from qcompiler.driver.layers import fixed_layers, free_products
 from qcompiler.driver.losses import LossMeasurement, losses_from_relevance
 from qcompiler.driver.methods import Method
 from qcompiler.driver.realise import Realiser
+from qcompiler.driver.resume import Resume
 from qcompiler.driver.trial import Trial, plain_size
+from qcompiler.driver.weighing import Weighing, moves
 from qcompiler.errors import BudgetError
 from qcompiler.options import CompileOptions
 from qcompiler.progress import Progress
@@ -28,7 +31,6 @@ from qcompiler.relevance.suffix import Operand
 from qcompiler.report.search import PlanPoint
 
 FIXED_GROUPS = 8  # of patch embedding and head, where the number of groups hardly matters
-STRENGTHS = (2.0, 0.5)  # by which a part's losses are made to count more or less
 WORTHWHILE = 0.99  # a refinement must lower the measured loss below this share of it
 OTHER_BUDGETS = (0.75, 1.25, 1.5)  # shares of the asked one, tried out to show what more or fewer operations would buy
 ANNOTATION_BYTES = 2048  # of one layer: what the report adds to the file, and bodies of operators of other plans
@@ -51,22 +53,6 @@ class Found:
     losses: LossTable
 
 
-@dataclass(frozen=True)
-class Part:
-    """A part of the model whose losses are weighted together; parts may overlap.
-
-    Attributes:
-        label: What a report calls it.
-        members: Sides of layers, as ``(name, side)``.
-    """
-
-    label: str
-    members: frozenset[tuple[str, str]]
-
-    def __str__(self) -> str:
-        return self.label
-
-
 class Search:
     """Searches one model.
 
@@ -79,6 +65,7 @@ class Search:
         relevance: Share of every layer and attention product, by name; empty if the method does not ask for it.
         progress: Told about every step.
         times: Times of candidates, where a latency budget limits them.
+        resume: What was measured before an interruption.
     """
 
     def __init__(
@@ -91,8 +78,10 @@ class Search:
         relevance: Mapping[str, float],
         progress: Progress,
         times: PlanTimes | None = None,
+        resume: Resume | None = None,
     ) -> None:
         self._times = times
+        self._resume = resume
         self._model = model
         self._realiser = realiser
         self._structure = realiser.structure
@@ -121,14 +110,14 @@ class Search:
             self._times.learn(candidates)
         if self._method.sensitivity:
             measurement = LossMeasurement(
-                self._model, self._structure, self._operands, self._method, self._options, self._progress
+                self._model, self._structure, self._operands, self._method, self._options, self._progress, self._resume
             )
             table = measurement.run(candidates, probes)
         else:
             table = losses_from_relevance(candidates, self._structure, self._relevance)
         limits = self._limits(table, original_bytes)
         if not (self._method.refine and LEVELS[self._options.effort].trials):
-            return Found(self._program(table, limits, {})[0], (), table)
+            return Found(self._program(table, limits, Weighing())[0], (), table)
         return self._refined(table, limits, Trial(self._model, trials, self._options.threads))
 
     def fixed_choices(self) -> dict[str, LinearChoice]:
@@ -160,7 +149,7 @@ class Search:
         budget = self._options.size_budget
         if budget is None:
             return None
-        options, decisions = table.options(self._weigh({}))
+        options, decisions = table.options(lambda *_: 1.0)
         smallest = {name: min(range(len(items)), key=lambda i: items[i].bytes) for name, items in options.items()}
         choices = self._decide(decisions, smallest)
         weights = sum(options[name][index].bytes for name, index in smallest.items())
@@ -174,17 +163,21 @@ class Search:
             )
         return int(budget * original_bytes) - (whole - weights)
 
-    def _weigh(self, factors: Mapping[Part, float]) -> Callable[[str, str], float]:
-        """Factor of the losses of one side of a layer: its part's, and its relevance where the method wants that."""
-        by_relevance = self._method.relevance and self._method.sensitivity
-        mean = sum(self._relevance.values()) / len(self._relevance) if by_relevance else 1.0
+    def _weigh(self, weighing: Weighing) -> Weigh:
+        """Factor of a loss: that of its part and its width, and its layer's relevance where the method wants that."""
+        centre = self._method.centre
+        mean = sum(self._relevance.values()) / len(self._relevance) if self._method.relevance else 1.0
+        # Losses that nothing was measured for hold the relevance already.
+        power = weighing.relevance_power - (not self._method.sensitivity)
 
-        def weigh(name: str, side: str) -> float:
-            factor = math.prod(strength for part, strength in factors.items() if (name, side) in part.members)
-            if not by_relevance:
+        def weigh(name: str, side: str, bits: int) -> float:
+            factor = weighing.factor(name, side)
+            if bits != (centre.weight if side == "weight" else centre.activation):
+                factor *= weighing.caution
+            if not self._method.relevance:
                 return factor
             product = dict(zip(("scores", "mixing"), self._products.get(name, ()), strict=False)).get(side, name)
-            return factor * self._relevance[product] / mean
+            return factor * (max(self._relevance[product], LEAST) / mean) ** power
 
         return weigh
 
@@ -194,8 +187,8 @@ class Search:
         attentions = {name: item for name, item in found.items() if isinstance(item, AttentionChoice)}
         return Choices({**self.fixed_choices(), **linears}, attentions)
 
-    def _program(self, table: LossTable, limits: Limits, factors: Mapping[Part, float]) -> tuple[Choices, list[Choice]]:
-        options, decisions = table.options(self._weigh(factors))
+    def _program(self, table: LossTable, limits: Limits, weighing: Weighing) -> tuple[Choices, list[Choice]]:
+        options, decisions = table.options(self._weigh(weighing))
         if self._times is not None:
             options = self._times.timed(options, decisions)
         taken = solve(options, limits)
@@ -210,38 +203,46 @@ class Search:
         """
         count = LEVELS[self._options.effort].trials
         self._progress.stage("try plans out", count + 1)
-        factors: dict[Part, float] = {}
-        choices, chosen = self._program(table, limits, factors)
-        loss = trial.measure(self._realiser.realise(choices).plan)
+        weighing = Weighing()
+        choices, chosen = self._program(table, limits, weighing)
+        loss = self._measured(choices, trial)
         self._progress.advance()
         points = [self._point("program", chosen, loss, kept=True)]
         best, seen = choices, [choices]
-        for part, strength in _moves(table, self._kinds, count):
-            attempt = {**factors, part: factors.get(part, 1.0) * strength}
+        for move in moves(table, self._kinds, count, relevance=self._method.relevance):
+            attempt = move(weighing)
             choices, chosen = self._program(table, limits, attempt)
             self._progress.advance()
             if choices in seen:
                 continue
             seen.append(choices)
-            found = trial.measure(self._realiser.realise(choices).plan)
+            found = self._measured(choices, trial)
             kept = found < WORTHWHILE * loss
-            points.append(self._point(f"{part} x {strength:g}", chosen, found, kept))
+            points.append(self._point(str(move), chosen, found, kept))
             if kept:
-                factors, best, loss = attempt, choices, found
-        points += self._around(table, limits, factors, trial)
+                weighing, best, loss = attempt, choices, found
+        points += self._around(table, limits, weighing, trial)
         return Found(best, tuple(points), table)
 
-    def _around(self, table: LossTable, limits: Limits, factors: Mapping[Part, float], trial: Trial) -> list[PlanPoint]:
+    def _measured(self, choices: Choices, trial: Trial) -> float:
+        """Loss of a plan; one that was tried out before an interruption is not built again."""
+
+        def measure() -> float:
+            return trial.measure(self._realiser.realise(choices).plan)
+
+        return measure() if self._resume is None else self._resume.loss(choices, measure)
+
+    def _around(self, table: LossTable, limits: Limits, weighing: Weighing, trial: Trial) -> list[PlanPoint]:
         """Plans of other budgets, for the report alone."""
         if self._options.product_budget is None or self._options.bits is not None:
             return []
         points = []
         for share in OTHER_BUDGETS:
             try:
-                choices, chosen = self._program(table, replace(limits, products=share * limits.products), factors)
+                choices, chosen = self._program(table, replace(limits, products=share * limits.products), weighing)
             except BudgetError:
                 continue  # no plan costs so little
-            loss = trial.measure(self._realiser.realise(choices).plan)
+            loss = self._measured(choices, trial)
             points.append(self._point(f"budget x {share:g}", chosen, loss, kept=False))
         return points
 
@@ -251,23 +252,3 @@ class Search:
         bookkeeping = sum(item.bookkeeping for item in chosen)
         size = sum(item.bytes for item in chosen)
         return PlanPoint(label, products / whole, bookkeeping / products, size, loss, kept)
-
-
-def _parts(table: LossTable, kinds: Mapping[str, str]) -> list[Part]:
-    """The first half of the model, whose errors pass through all the rest, and one side of all layers of a kind."""
-    linears = [(name, side) for name in table.linears for side in ("input", "weight")]
-    attentions = [(name, side) for name in table.attentions for side in ("scores", "mixing")]
-    early = {name for names in (list(table.linears), list(table.attentions)) for name in names[: len(names) // 2]}
-    found: dict[str, set[tuple[str, str]]] = {
-        "first half": {member for member in linears + attentions if member[0] in early}
-    }
-    for name, side in linears + attentions:
-        found.setdefault(f"{kinds[name]} {side}", set()).add((name, side))
-    return [Part(label, frozenset(members)) for label, members in found.items() if members]
-
-
-def _moves(table: LossTable, kinds: Mapping[str, str], count: int) -> Iterator[tuple[Part, float]]:
-    """Parts in turn, each made to count more and then less, until the count is used up."""
-    moves = [(part, strength) for part in _parts(table, kinds) for strength in STRENGTHS]
-    for number in range(count if moves else 0):
-        yield moves[number % len(moves)]

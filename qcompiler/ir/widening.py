@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, TensorProto
 
+from qcompiler.ir.weight_files import WeightFiles, is_external, tensor_array
+
 _NARROW: dict[int, str] = {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
 # Attributes that name an element type; the numbers of the narrow ones mean nothing else there.
 _TYPE_ATTRIBUTES = frozenset({"to", "dtype", "output_dtype", "softmax_precision", "stash_type"})
@@ -17,17 +19,25 @@ _TYPE_ATTRIBUTES = frozenset({"to", "dtype", "output_dtype", "softmax_precision"
 _GELU_SCALARS = (math.sqrt(2), math.sqrt(0.5), math.sqrt(2 / math.pi), 0.044715)
 
 
-def widen(model: onnx.ModelProto) -> tuple[str, ...]:
+def widen(model: onnx.ModelProto, files: WeightFiles | None = None) -> tuple[str, ...]:
     """Turns every float16 and bfloat16 value of a model into float32, in place.
 
     Weights, constants, casts, inputs and outputs, also those of subgraphs and functions. Values stay what they are, so
     the float32 model differs by the roundings that it no longer does; scalars of GELU get the digits back that half
     precision took from them, so that GELU is recognised.
 
+    Args:
+        model: the model.
+        files: takes wide values of weights that lie in files; needed for models that have such.
+
     Returns:
         The types that were found, in words; empty where the model was not changed.
     """
     found: set[int] = set()
+    for tensor in model.graph.initializer:
+        if files is not None and is_external(tensor) and tensor.data_type in _NARROW:
+            found.add(tensor.data_type)
+            tensor.CopyFrom(files.put_array(tensor.name, tensor_array(tensor).astype(np.float32)))
     _graph(model.graph, found)
     for function in model.functions:
         _nodes(function.node, found)

@@ -13,6 +13,7 @@ import onnx
 from qcompiler.ir.dims import Batch, at_batch
 from qcompiler.ir.importing import to_graph
 from qcompiler.ir.shapes import ShapeInfo, infer
+from qcompiler.ir.weight_files import tensor_array
 from qcompiler.relevance.lrp_rules import rule_of
 from qcompiler.relevance.lrp_visit import Reading
 
@@ -41,7 +42,7 @@ class RelevancePath:
     def of(model: onnx.ModelProto) -> RelevancePath:
         """The path of a model."""
         graph = model.graph
-        constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        constants = {tensor.name: tensor_array(tensor) for tensor in graph.initializer}
         variables = {item.name for item in graph.input if item.name not in constants}
         for node in graph.node:
             if variables.intersection(node.input):

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
 
+from qcompiler.calibration.float_session import float_session
 from qcompiler.errors import NonFiniteError, UnsupportedModelError
 from qcompiler.ir.outputs import with_outputs
+from qcompiler.ir.weight_files import release
 from qcompiler.quant.groups import F32
 from qcompiler.relevance.lrp_path import RelevancePath
 from qcompiler.relevance.lrp_rules import rule_of
@@ -46,12 +47,7 @@ class Sweep:
         self.stream = self._path.stream()
         self._nodes = self._path.below([*self._layers, *self.stream])
         self._names = list(dict.fromkeys([*self._path.outputs, *self._path.reads(self._nodes)]))
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        self._session = ort.InferenceSession(
-            with_outputs(model, self._names).SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = float_session(with_outputs(model, self._names), threads)
 
     def run(self, feed: Feed, images: int) -> tuple[F64, F64]:
         """One batch.
@@ -113,7 +109,11 @@ class Sweep:
             if all(found is None for found in arrived):
                 continue
             visit = Visit(node, inputs, shapes, arrived, self._linear)
-            for name, found in zip(node.input, rule_of(node).back(visit), strict=False):
+            handed = rule_of(node).back(visit)
+            for item in inputs:
+                if item is not None and not item.variable:
+                    release(item.value)
+            for name, found in zip(node.input, handed, strict=False):
                 if found is not None and name in self._path.variables:
                     relevance[name] = relevance[name] + found if name in relevance else found
         yield from relevance.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +101,11 @@ class SensitivityProbe:
             self._folder.cleanup()
 
     def measure(
-        self, jobs: Iterable[SensitivityJob], executor: Executor, progress: Progress | None = None
+        self,
+        jobs: Iterable[SensitivityJob],
+        executor: Executor,
+        progress: Progress | None = None,
+        record: Callable[[str, tuple[Measured, ...]], None] = lambda *_: None,
     ) -> dict[str, tuple[Measured, ...]]:
         """Measure every variant of every job.
 
@@ -110,6 +114,7 @@ class SensitivityProbe:
                 of all variants need not be in memory together.
             executor: Where they run.
             progress: Advanced by one step for each job; the caller names the stage.
+            record: Given the name of each job and what it found as soon as it is done.
 
         Returns:
             What each variant of a job does, by the job's name, in the order of the jobs.
@@ -126,6 +131,7 @@ class SensitivityProbe:
         with closing(executor.run(measure_job, self._shared(executor), _watched(jobs, names))) as results:
             for index, measured in results:
                 found[index] = measured
+                record(names[index], measured)
                 progress.advance()
         return {name: found[index] for index, name in enumerate(names)}
 

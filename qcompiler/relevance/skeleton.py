@@ -10,6 +10,8 @@ from pathlib import Path
 import onnx
 import onnxruntime as ort
 
+from qcompiler.calibration.float_session import session_options
+from qcompiler.ir.weight_files import is_external, tensor_array
 from qcompiler.relevance.array_store import Array, ArrayStore
 
 # Bytes. Smaller constants stay where graph optimisations look for them: shapes, scalars, most biases.
@@ -35,7 +37,7 @@ class Skeleton:
         """Take a model apart; it is not changed.
 
         Args:
-            model: A model with its weights inside.
+            model: A model; weights that lie in files stay there.
             folder: Folder to make for the weights; None keeps them in memory.
             held_from: Bytes of the smallest float32 initialiser that is taken out.
 
@@ -45,7 +47,7 @@ class Skeleton:
         arrays = (
             (tensor.name, onnx.numpy_helper.to_array(tensor))
             for tensor in model.graph.initializer
-            if tensor.data_type == onnx.TensorProto.FLOAT and 4 * math.prod(tensor.dims) >= held_from
+            if _is_held(tensor, held_from)
         )
         weights = ArrayStore[str].of(arrays, folder)
         return cls(_without(model, weights), weights)
@@ -54,7 +56,7 @@ class Skeleton:
         """The value of an initialiser."""
         if name in self.weights:
             return self.weights.get(name)
-        return next(onnx.numpy_helper.to_array(item) for item in self.model.graph.initializer if item.name == name)
+        return next(tensor_array(item) for item in self.model.graph.initializer if item.name == name)
 
     def session(self, part: onnx.ModelProto, threads: int) -> Session:
         """A session of the whole model or of a part of it.
@@ -63,9 +65,7 @@ class Skeleton:
             part: ``model``, or some of its nodes and initialisers.
             threads: Threads of ONNX Runtime, 0 for all cores.
         """
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
+        options = session_options(threads, weights_in_files=bool(self._mapped(part)))
         names = [tensor.name for tensor in part.graph.initializer if tensor.name in self.weights]
         arrays = [self.weights.get(name) for name in names]
         held = [ort.OrtValue.ortvalue_from_numpy(array) for array in arrays]
@@ -83,7 +83,16 @@ class Skeleton:
 
     def in_memory(self) -> Skeleton:
         """The same with weights in memory."""
-        return replace(self, weights=self.weights.in_memory())
+        found = self._mapped(self.model)
+        if not found:
+            return replace(self, weights=self.weights.in_memory())
+        mapped = ArrayStore[str].of((tensor.name, tensor_array(tensor)) for tensor in found)
+        weights = ArrayStore[str]({**self.weights.in_memory().entries, **mapped.in_memory().entries})
+        return Skeleton(_without(self.model, weights), weights)
+
+    def _mapped(self, part: onnx.ModelProto) -> list[onnx.TensorProto]:
+        """Initialisers that lie in files of a large model, and not here."""
+        return [item for item in part.graph.initializer if is_external(item) and item.name not in self.weights]
 
 
 class Session:
@@ -110,6 +119,11 @@ class Session:
         wanted = list(self._outputs if names is None else names)
         found = self._session.run(wanted, {name: values[name] for name in self._inputs})
         return dict(zip(wanted, found, strict=True))
+
+
+def _is_held(tensor: onnx.TensorProto, held_from: int) -> bool:
+    large = tensor.data_type == onnx.TensorProto.FLOAT and 4 * math.prod(tensor.dims) >= held_from
+    return large and not is_external(tensor)
 
 
 def _without(model: onnx.ModelProto, weights: ArrayStore[str]) -> onnx.ModelProto:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from qcompiler.relevance.submodel import needed_nodes, read_tensors, submodel
+from qcompiler.ir.submodel import needed_nodes, read_tensors, submodel
 
 
 @dataclass(frozen=True)

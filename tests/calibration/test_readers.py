@@ -1,5 +1,6 @@
 """The rule behind --calib, and what all readers promise."""
 
+import hashlib
 import sys
 
 import numpy as np
@@ -181,6 +182,28 @@ def test_user_reader_without_rewind_runs_once():
     assert [len(row) for row in levels(source.reader)] == [2, 3]
     with pytest.raises(CalibrationDataError, match=r"no rewind\(\)"):
         source.reader.rewind()
+
+
+def test_the_hash_of_a_user_reader_is_that_of_its_values():
+    """SHA-256 over name, type, shape and values of every feed, however far the reader was read."""
+    feeds = [feed(fill=0.25), feed(fill=0.5)]
+    expected = hashlib.sha256()
+    for item in feeds:
+        expected.update(b"input\0float32\0(1, 3, 16, 16)\0" + item["input"].tobytes())
+    source = open_calibration(RewindingReader(feeds), INPUTS)
+    assert source.reader.get_next() is not None
+    assert source.to_dict()["sha256"] == expected.hexdigest()
+    assert len(list(source.reader)) == 2
+    assert open_calibration(RewindingReader(feeds), INPUTS, limit=1).content_hash() != expected.hexdigest()
+    assert open_calibration(RewindingReader([feed(fill=0.5)]), INPUTS).content_hash() != expected.hexdigest()
+
+
+def test_a_user_reader_without_rewind_has_a_hash_once_it_was_read():
+    feeds = [feed(fill=0.25), feed(fill=0.5)]
+    source = open_calibration(ListReader(feeds), INPUTS)
+    assert source.content_hash() is None
+    assert len(list(source.reader)) == 2
+    assert source.content_hash() == open_calibration(RewindingReader(feeds), INPUTS).content_hash()
 
 
 def test_user_reader_stops_at_the_limit():

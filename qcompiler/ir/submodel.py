@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 import onnx
 
@@ -13,7 +13,7 @@ def needed_nodes(nodes: Sequence[onnx.NodeProto], tensors: Iterable[str]) -> lis
     for node in reversed(nodes):
         if wanted.intersection(node.output):
             kept.append(node)
-            wanted.update(node.input)
+            wanted.update(_reads(node))
     return kept[::-1]
 
 
@@ -22,9 +22,26 @@ def read_tensors(nodes: Iterable[onnx.NodeProto], constants: Iterable[str]) -> l
     known = {"", *constants}  # the empty name is an input left out
     found: dict[str, None] = {}
     for node in nodes:
-        found.update(dict.fromkeys(name for name in node.input if name not in known))
+        found.update(dict.fromkeys(name for name in _reads(node) if name not in known))
         known.update(node.output)
     return list(found)
+
+
+def constants_read(nodes: Iterable[onnx.NodeProto], constants: Container[str]) -> set[str]:
+    """Those of the constants that nodes read, subgraphs included."""
+    return {name for node in nodes for name in _reads(node) if name in constants}
+
+
+def _reads(node: onnx.NodeProto) -> list[str]:
+    """What a node reads, with what its subgraphs read of the graph around them."""
+    names = list(node.input)
+    for attribute in node.attribute:
+        for graph in (*attribute.graphs, *([attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else ())):
+            own = {item.name for item in (*graph.input, *graph.initializer)}
+            names += read_tensors(graph.node, own)
+            made = own.union(*(inner.output for inner in graph.node))
+            names += [item.name for item in graph.output if item.name not in made]
+    return names
 
 
 def submodel(
@@ -48,7 +65,7 @@ def submodel(
             for name in names
         ]
 
-    used = {name for node in nodes for name in node.input}
+    used = {name for node in nodes for name in _reads(node)}
     constants = [tensor for tensor in model.graph.initializer if tensor.name in used]
     graph = onnx.helper.make_graph(nodes, "part", values(inputs), values(outputs), constants)
     return onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)

@@ -1,0 +1,57 @@
+"""What can be wrong with a model that `onnx.checker` lets pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from qcompiler import __version__
+from qcompiler.errors import ModelFileError, UnsupportedModelError
+from qcompiler.ir.saving import DOMAIN, DOMAIN_VERSION
+
+
+def check_operators(model: onnx.ModelProto) -> None:
+    """Refuse a quantized model whose operators have another version than those of this qcompile.
+
+    Raises:
+        ModelFileError: The model imports another version of the domain `qcompiler`.
+    """
+    for entry in model.opset_import:
+        if entry.domain == DOMAIN and entry.version != DOMAIN_VERSION:
+            remedy = "a newer one" if entry.version > DOMAIN_VERSION else "the older one that wrote the model"
+            raise ModelFileError(
+                f"the model uses version {entry.version} of the qcompiler operators, and qcompile {__version__} knows "
+                f"version {DOMAIN_VERSION}; install {remedy}"
+            )
+
+
+def check_outputs(model: onnx.ModelProto) -> None:
+    """Refuse outputs that are inputs or constants: there is nothing to quantize in front of them.
+
+    Raises:
+        UnsupportedModelError: No node computes an output.
+    """
+    computed = {name for node in model.graph.node for name in node.output}
+    for output in model.graph.output:
+        if output.name not in computed:
+            raise UnsupportedModelError(
+                f"the output '{output.name}' is an input or a constant of the model; remove it from the outputs"
+            )
+
+
+def weight_values(tensor: onnx.TensorProto) -> NDArray[Any]:
+    """The values of an initialiser or a constant, `[*tensor.dims]`.
+
+    Raises:
+        ModelFileError: Its data does not fill its shape.
+    """
+    try:
+        return np.asarray(onnx.numpy_helper.to_array(tensor))
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        shape = ", ".join(map(str, tensor.dims))
+        raise ModelFileError(
+            f"the data of weight '{tensor.name}' does not fit its shape [{shape}]; export the model again"
+        ) from error
