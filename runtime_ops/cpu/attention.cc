@@ -6,6 +6,7 @@
 #include <new>
 
 #include "../reference/reference.h"
+#include "checks.h"
 #include "error.h"
 #include "scratch.h"
 
@@ -42,10 +43,7 @@ Status create(const AttentionSpec& spec, Attention* attention) {
   Status status = nullptr;
   attention->path = active_path(&status);
   if (attention->path == nullptr) return status;
-  if (spec.num_heads < 1) return error("attention: %lld heads", static_cast<long long>(spec.num_heads));
-  if (spec.levels == nullptr || spec.num_levels < 1 || spec.num_levels > 256) {
-    return error("attention: %d levels, not in 1 .. 256", spec.num_levels);
-  }
+  if ((status = check_attention(spec)) != nullptr) return status;
   attention->spec = spec;
   status = spec.in_blocks ? prepare_qkv_blocks(spec, attention) : prepare_qkv_tables(spec, attention);
   if (status != nullptr) return status;
@@ -64,32 +62,6 @@ Status create(const AttentionSpec& spec, Attention* attention) {
   if (!is_reference(*attention->path)) {
     attention->k_format = choose_format(*attention->path, attention->q.max_byte, attention->k.max_magnitude);
     attention->v_format = choose_format(*attention->path, attention->max_level, attention->v.max_magnitude);
-  }
-  return nullptr;
-}
-
-Status check(const Attention& attention, const AttentionCall& call) {
-  if (call.batch < 0 || call.tokens < 0 || call.head_dim < 0) return error("attention: negative shape");
-  // 255 * 127 * 65536 is the largest power of two of tokens that int32 sums.
-  if (call.tokens > 65536 || call.head_dim > 65536) return error("attention: more than 65536 tokens or head channels");
-  if (call.batch == 0 || call.tokens == 0 || call.head_dim == 0) return nullptr;
-  if (call.qkv == nullptr || call.y == nullptr) return error("attention: input or output is missing");
-  if (attention.spec.in_blocks) {
-    for (const std::int64_t block : {attention.spec.qk_blocks.block, attention.spec.v_blocks.block}) {
-      if (call.head_dim % block == 0) continue;
-      return error("attention: blocks of %lld do not divide %lld channels of a head", static_cast<long long>(block),
-                   static_cast<long long>(call.head_dim));
-    }
-  }
-  if (call.bias != nullptr) {
-    if (call.bias_batch < 1 || call.batch % call.bias_batch != 0) {
-      return error("attention: %lld rows of bias do not divide a batch of %lld",
-                   static_cast<long long>(call.bias_batch), static_cast<long long>(call.batch));
-    }
-    if (call.bias_heads != 1 && call.bias_heads != attention.spec.num_heads) {
-      return error("attention: bias for %lld heads of %lld", static_cast<long long>(call.bias_heads),
-                   static_cast<long long>(attention.spec.num_heads));
-    }
   }
   return nullptr;
 }
@@ -118,7 +90,7 @@ std::size_t attention_scratch_bytes(const Attention* attention, std::int64_t bat
 
 Status attention_run(const Attention* attention, const AttentionCall& call, void* scratch,
                      const Parallel& parallel) noexcept {
-  if (Status status = check(*attention, call)) return status;
+  if (Status status = check_attention_call(attention->spec, call)) return status;
   if (call.batch == 0 || call.tokens == 0 || call.head_dim == 0) return nullptr;
   if (is_reference(*attention->path)) {
     try {

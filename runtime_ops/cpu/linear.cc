@@ -8,6 +8,7 @@
 #include <new>
 
 #include "../reference/reference.h"
+#include "checks.h"
 #include "error.h"
 #include "weights.h"
 #include "windows.h"
@@ -20,30 +21,6 @@ std::vector<float> padded(const float* values, std::int64_t count) {
   std::vector<float> copy(static_cast<std::size_t>(round_up(count, kPanel)), 0.0f);
   if (values != nullptr) std::copy(values, values + count, copy.begin());
   return copy;
-}
-
-Status check(const LinearSpec& spec) {
-  if (spec.channels < 1 || spec.outputs < 1 || spec.channels > 1 << 24 || spec.outputs > 1 << 24) {
-    return error("linear: weight of shape [%lld, %lld]", static_cast<long long>(spec.channels),
-                 static_cast<long long>(spec.outputs));
-  }
-  if (spec.weight == nullptr || spec.w_scale == nullptr) return error("linear: weight or w_scale is missing");
-  return nullptr;
-}
-
-// The int32 sum of C products must not wrap for any input.
-Status check_accumulator(const LinearSpec& spec, int operand, int weight) {
-  const double bound = static_cast<double>(spec.channels) * operand * weight;
-  if (bound < 2147483648.0) return nullptr;
-  return error("linear: %lld channels with operands up to %d and weights up to %d overflow int32",
-               static_cast<long long>(spec.channels), operand, weight);
-}
-
-Status check_rotation(const LinearSpec& spec) {
-  const bool power = spec.rotate >= 1 && spec.rotate <= 128 && (spec.rotate & (spec.rotate - 1)) == 0;
-  if (power && spec.channels % spec.rotate == 0) return nullptr;
-  return error("linear input: rotation of %lld of %lld channels, not a power of two up to 128 that divides them",
-               static_cast<long long>(spec.rotate), static_cast<long long>(spec.channels));
 }
 
 void copy_for_reference(const LinearSpec& spec, const WeightOperands& operands, Linear* linear) {
@@ -94,10 +71,6 @@ void pack(const WeightOperands& operands, Linear* linear) {
 
 Status prepare_quantizer(const LinearSpec& spec, Linear* linear) {
   if (spec.grouping == Grouping::kBlocks) {
-    if (spec.block > 0 && spec.channels % spec.block != 0) {
-      return error("linear input: blocks of %lld do not divide %lld channels", static_cast<long long>(spec.block),
-                   static_cast<long long>(spec.channels));
-    }
     linear->quantizer.max_magnitude = kBlockOffset;
     linear->quantizer.max_byte = 2 * kBlockOffset;
     return prepare_blocks(spec.blocks(), Operand::kUnsigned, "linear input", &linear->blocks);
@@ -110,8 +83,7 @@ Status create(const LinearSpec& spec, Linear* linear) {
   Status status = nullptr;
   const Path* path = active_path(&status);
   if (path == nullptr) return status;
-  if ((status = check(spec)) != nullptr) return status;
-  if ((status = check_rotation(spec)) != nullptr) return status;
+  if ((status = check_linear(spec)) != nullptr) return status;
   linear->path = spec.grouping == Grouping::kSegments && path->segments != nullptr ? path->segments : path;
   linear->channels = spec.channels;
   linear->outputs = spec.outputs;

@@ -27,11 +27,15 @@ int runtime_minor() noexcept { return g_minor; }
 
 void connect(const OrtApiBase& base) {
   // "1.31.1": the minor number is the newest API version of that release. Newer headers change nothing here.
-  const char* dot = std::strchr(base.GetVersionString(), '.');
+  const char* const release = base.GetVersionString();
+  const char* dot = std::strchr(release, '.');
   const int minor = dot ? std::atoi(dot + 1) : 0;
   const auto version = static_cast<std::uint32_t>(std::min(minor, kWantedVersion));
   const OrtApi* found = base.GetApi(version);
-  if (!found || minor < kWantedVersion) throw Error("the qcompiler operators need ONNX Runtime 1.17 or newer");
+  if (!found || minor < kWantedVersion) {
+    throw Error(std::string("the operator library of qcompile ") + QCOMPILER_VERSION + " needs ONNX Runtime 1." +
+                std::to_string(kWantedVersion) + " or newer, and this is " + release + "; install a newer onnxruntime");
+  }
   g_api = found;
   g_version = version;
   g_minor = minor;

@@ -1,8 +1,11 @@
 // GroupAttention, GroupAttentionBias, and the same of BlockAttention, whose q, k and v are quantized in blocks of each
 // token.
+#include <cmath>
+
 #include "cpu/kernels.h"
 #include "ort/block_attributes.h"
 #include "ort/custom_op.h"
+#include "ort/device.h"
 #include "ort/group_table.h"
 
 namespace qcompiler {
@@ -10,6 +13,8 @@ namespace ort {
 namespace {
 
 enum Part : unsigned { kBias = 1, kBlocks = 2 };
+
+constexpr std::int64_t kMostHeads = 65536;  // products with it stay within 64 bits
 
 // Positions of the inputs. Blocks have no tables of groups for q, k and v.
 struct Inputs {
@@ -23,11 +28,16 @@ struct Inputs {
 
 class AttentionKernel final : public Kernel {
  public:
-  AttentionKernel(const KernelInfo& info, unsigned parts) : inputs_(parts), bias_(parts & kBias) {
+  AttentionKernel(const KernelInfo& info, unsigned parts, const Device& device)
+      : inputs_(parts), bias_(parts & kBias) {
     cpu::AttentionSpec spec;
     spec.num_heads = heads_ = info.integer("num_heads");
-    if (heads_ < 1) throw Error("attribute 'num_heads' is " + std::to_string(heads_) + ", expected a positive number");
+    if (heads_ < 1 || heads_ > kMostHeads) {
+      throw Error("attribute 'num_heads' is " + std::to_string(heads_) + ", expected a number from 1 to " +
+                  std::to_string(kMostHeads));
+    }
     spec.scale = info.number("scale");
+    if (!std::isfinite(spec.scale)) throw Error("attribute 'scale' is " + text(spec.scale) + ", expected a finite number");
     if (parts & kBlocks) {
       take_blocks(info, spec);
     } else {
@@ -40,9 +50,8 @@ class AttentionKernel final : public Kernel {
     }
     spec.levels = static_cast<const std::uint8_t*>(levels.data);
     spec.num_levels = static_cast<std::int32_t>(levels.shape[0]);
-    if (const char* wrong = cpu::attention_create(spec, &attention_)) throw Error(wrong);
+    attention_ = device.attention(spec);
   }
-  ~AttentionKernel() override { cpu::attention_destroy(attention_); }
 
   void run(Call& call) const override {
     const Tensor qkv = call.input(inputs_.qkv);
@@ -62,10 +71,7 @@ class AttentionKernel final : public Kernel {
     problem.qkv = qkv.floats();
     problem.y = call.output({problem.batch, problem.tokens, heads_ * problem.head_dim});
     if (problem.batch == 0 || problem.tokens == 0) return;
-    const cpu::Parallel parallel = call.parallel();
-    const Scratch scratch(
-        call, cpu::attention_scratch_bytes(attention_, problem.batch, problem.tokens, problem.head_dim, parallel.threads));
-    if (const char* wrong = cpu::attention_run(attention_, problem, scratch.data(), parallel)) throw Error(wrong);
+    attention_->run(problem, call);
   }
 
  private:
@@ -106,11 +112,11 @@ class AttentionKernel final : public Kernel {
   bool bias_;
   std::int64_t heads_ = 0;
   std::int64_t block_ = 0;  // channels of one block, where there are blocks
-  cpu::Attention* attention_ = nullptr;
+  std::unique_ptr<DeviceAttention> attention_;
 };
 
 std::unique_ptr<Kernel> create(const KernelInfo& info, const Definition& self) {
-  return std::make_unique<AttentionKernel>(info, self.parts);
+  return std::make_unique<AttentionKernel>(info, self.parts, *self.device);
 }
 
 void infer(const OrtShapeInferContext* context, const Definition&) {
@@ -126,6 +132,8 @@ Definition attention(const char* name, unsigned parts) {
   definition.name = name;
   definition.inputs.assign(parts & kBias ? inputs.bias + 1 : inputs.bias, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
   definition.inputs[inputs.levels] = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
+  definition.tensors = {inputs.qkv};
+  if (parts & kBias) definition.tensors.push_back(inputs.bias);
   definition.create = create;
   definition.infer = infer;
   definition.parts = parts;

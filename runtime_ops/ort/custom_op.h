@@ -8,6 +8,7 @@
 
 #include "ort/api.h"
 #include "ort/call.h"
+#include "ort/device.h"
 #include "ort/kernel_info.h"
 #include "ort/shape_inference.h"
 
@@ -33,6 +34,8 @@ struct Definition {
   std::unique_ptr<Kernel> (*create)(const KernelInfo& info, const Definition& self);
   void (*infer)(const OrtShapeInferContext* context, const Definition& self);
   unsigned parts = 0;  // what the operator does beside its core, in the bits of its own family
+  std::vector<std::size_t> tensors;  // inputs that come at run time; the others are constants
+  const Device* device = &cpu_device();
 };
 
 class CustomOp : public OrtCustomOp {

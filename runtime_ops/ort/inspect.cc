@@ -1,6 +1,7 @@
 // What Python asks the library through ctypes: its version, its CPU paths, its weights. Nothing of ONNX Runtime here.
 #include "cpu/kernels.h"
 #include "cpu/packed_cache.h"
+#include "ort/operator_version.h"
 
 #define QCOMPILER_EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -22,6 +23,12 @@ QCOMPILER_EXPORT const char* qcompiler_cpu_path_status() { return qcompiler::cpu
 
 // Chooses the path of operators created from now on, nullptr for the automatic choice; returns what is wrong or nullptr.
 QCOMPILER_EXPORT const char* qcompiler_select_cpu_path(const char* name) { return qcompiler::cpu::select_path(name); }
+
+// The oldest and the newest version of the operators that the library knows.
+QCOMPILER_EXPORT void qcompiler_operator_versions(std::int64_t* oldest, std::int64_t* newest) {
+  *oldest = qcompiler::ort::kOldestOperators;
+  *newest = qcompiler::ort::kNewestOperators;
+}
 
 // Bytes of packed weights that the sessions of this process hold; sessions that share them count once.
 QCOMPILER_EXPORT std::size_t qcompiler_packed_bytes() { return qcompiler::cpu::packed_totals().bytes; }

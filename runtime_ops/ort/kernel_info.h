@@ -24,7 +24,7 @@ class KernelInfo {
 
   // A constant input; Error if it is computed at run time.
   Tensor constant(std::size_t index, const char* name) const;
-  // The same, float32 and of exactly this shape.
+  // The same, of float32, exactly this shape, and finite values.
   Tensor vector(std::size_t index, const char* name, std::int64_t length) const;
 
  private:

@@ -1,8 +1,11 @@
 // GroupLinear, GroupLinearGelu, GroupLinearAdd, LayerNormGroupLinear, LayerNormGroupLinearGelu, and the same of
 // BlockLinear, whose input is quantized in blocks of each token.
+#include <cmath>
+
 #include "cpu/kernels.h"
 #include "ort/block_attributes.h"
 #include "ort/custom_op.h"
+#include "ort/device.h"
 #include "ort/group_table.h"
 
 namespace qcompiler {
@@ -51,7 +54,8 @@ cpu::Gelu gelu(const KernelInfo& info) {
 
 class LinearKernel final : public Kernel {
  public:
-  LinearKernel(const KernelInfo& info, unsigned parts) : inputs_(parts), residual_(parts & kResidual) {
+  LinearKernel(const KernelInfo& info, unsigned parts, const Device& device)
+      : inputs_(parts), residual_(parts & kResidual) {
     const Tensor weight = info.constant(inputs_.weight, "W");
     if (weight.shape.size() != 2 || weight.count() == 0) {
       throw Error("input 'W' has shape " + text(weight.shape) + ", expected [channels, outputs], both positive");
@@ -76,11 +80,12 @@ class LinearKernel final : public Kernel {
       spec.gamma = info.vector(inputs_.gamma, "gamma", channels_).floats();
       spec.beta = info.vector(inputs_.beta, "beta", channels_).floats();
       spec.epsilon = info.number("epsilon", 1e-5f);
-      if (!(spec.epsilon >= 0)) throw Error("attribute 'epsilon' is negative");
+      if (!(spec.epsilon >= 0) || !std::isfinite(spec.epsilon)) {
+        throw Error("attribute 'epsilon' is " + text(spec.epsilon) + ", expected a number from 0");
+      }
     }
-    if (const char* wrong = cpu::linear_create(spec, &linear_)) throw Error(wrong);
+    linear_ = device.linear(spec);
   }
-  ~LinearKernel() override { cpu::linear_destroy(linear_); }
 
   void run(Call& call) const override {
     const Tensor x = call.input(inputs_.x);
@@ -104,9 +109,7 @@ class LinearKernel final : public Kernel {
     problem.rows = x.shape[rank - 2];
     for (std::size_t i = 0; i + 2 < rank; ++i) problem.batch *= x.shape[i];
     if (problem.batch == 0 || problem.rows == 0) return;
-    const cpu::Parallel parallel = call.parallel();
-    const Scratch scratch(call, cpu::linear_scratch_bytes(linear_, problem.batch, problem.rows, parallel.threads));
-    if (const char* wrong = cpu::linear_run(linear_, problem, scratch.data(), parallel)) throw Error(wrong);
+    linear_->run(problem, call);
   }
 
  private:
@@ -155,11 +158,11 @@ class LinearKernel final : public Kernel {
   Inputs inputs_;
   bool residual_;
   std::int64_t channels_ = 0, outputs_ = 0;
-  cpu::Linear* linear_ = nullptr;
+  std::unique_ptr<DeviceLinear> linear_;
 };
 
 std::unique_ptr<Kernel> create(const KernelInfo& info, const Definition& self) {
-  return std::make_unique<LinearKernel>(info, self.parts);
+  return std::make_unique<LinearKernel>(info, self.parts, *self.device);
 }
 
 void infer(const OrtShapeInferContext* context, const Definition& self) {
@@ -178,6 +181,8 @@ Definition linear(const char* name, unsigned parts, ONNXTensorElementDataType we
   definition.inputs.assign(count, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
   definition.inputs[inputs.weight] = weight_type;
   definition.inputs[inputs.w_blocks] = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
+  definition.tensors = {inputs.x};
+  if (parts & kResidual) definition.tensors.push_back(inputs.residual);
   definition.create = create;
   definition.infer = infer;
   definition.parts = parts;

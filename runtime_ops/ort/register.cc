@@ -1,5 +1,6 @@
 // The entry point that ONNX Runtime looks for in an operator library.
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "ort/custom_op.h"
@@ -16,10 +17,15 @@ OrtCustomOpDomain* domain() {
     OrtCustomOpDomain* created = nullptr;
     check(api().CreateCustomOpDomain(kDomain, &created));
     auto& kept = *new std::vector<std::unique_ptr<CustomOp>>;
-    for (const auto& family : {linear_operators(), attention_operators()}) {
-      for (const Definition& definition : family) {
-        kept.push_back(std::make_unique<CustomOp>(definition));
-        check(api().CustomOpDomain_Add(created, kept.back().get()));
+    // Both devices' operators have one schema; the runtime chooses by the provider that a node is given to.
+    for (const Device* device : {&cpu_device(), cuda_device()}) {
+      if (!device) continue;
+      for (const auto& family : {linear_operators(), attention_operators()}) {
+        for (Definition definition : family) {
+          definition.device = device;
+          kept.push_back(std::make_unique<CustomOp>(std::move(definition)));
+          check(api().CustomOpDomain_Add(created, kept.back().get()));
+        }
       }
     }
     return created;

@@ -1,0 +1,21 @@
+// What every implementation refuses before it copies anything: shapes that do not fit, and sums that could wrap.
+#ifndef QCOMPILER_CPU_CHECKS_H_
+#define QCOMPILER_CPU_CHECKS_H_
+
+#include "kernels.h"
+
+namespace qcompiler {
+namespace cpu {
+
+// The shape of the weight, its pointers, the rotation and the blocks of the input.
+Status check_linear(const LinearSpec& spec);
+// The int32 sum of C products must not wrap for any input: the largest magnitudes of both sides.
+Status check_accumulator(const LinearSpec& spec, int operand, int weight);
+
+Status check_attention(const AttentionSpec& spec);
+Status check_attention_call(const AttentionSpec& spec, const AttentionCall& call);
+
+}  // namespace cpu
+}  // namespace qcompiler
+
+#endif  // QCOMPILER_CPU_CHECKS_H_
