@@ -28,6 +28,8 @@ class Exported:
         mean: what the weights were trained with, as far as timm knows, for `--mean`.
         std: the same for `--std`.
         warning: what the user must hear, e.g. that the weights are random; None when all is well.
+        interpolation: how the images were resized, e.g. "bicubic".
+        crop_fraction: share of the short side that the centre crop keeps.
     """
 
     path: Path
@@ -38,6 +40,8 @@ class Exported:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     warning: str | None
+    interpolation: str = "bicubic"
+    crop_fraction: float = 0.9
 
     def to_dict(self) -> dict[str, object]:
         """For `--json`."""
@@ -90,6 +94,8 @@ def export(
         tuple(data["mean"]),
         tuple(data["std"]),
         warning,
+        data["interpolation"],
+        data["crop_pct"],
     )
 
 

@@ -41,16 +41,35 @@ def write_onnx(
         OptionError: unknown exporter, a batch that makes no sense, a missing package, or a model that torch refuses.
         OutputPathError: `output` cannot be written.
     """
-    if exporter not in EXPORTERS:
-        raise OptionError(f"--exporter {exporter!r}: choose one of {', '.join(EXPORTERS)}")
     symbolic = batch == "symbolic"
     if not symbolic and not (isinstance(batch, int) and batch > 0):
         raise OptionError(f"--batch {batch!r}: give a positive number or 'symbolic'")
     torch = require("torch", "exporting")
+    # A sample of 2: torch.export takes a size of 1 for a constant.
+    write_module(model, torch.zeros(2 if symbolic else batch, *image_shape), output, exporter, symbolic)
+
+
+def write_module(model: Any, sample: Any, output: Path, exporter: str = "legacy", symbolic: bool = True) -> None:
+    """Export any torch module of one input as `input` -> `logits`; further outputs keep torch's names.
+
+    Args:
+        model: a torch module in evaluation mode.
+        sample: a tensor that it accepts, batch first.
+        output: where the file goes; written under another name first, then renamed.
+        exporter: "legacy" or "dynamo", as :func:`write_onnx` has them.
+        symbolic: leave the batch free; a sample of one image is doubled for "dynamo", which would take it for fixed.
+
+    Raises:
+        OptionError: unknown exporter, a missing package, or a model that torch refuses.
+        OutputPathError: `output` cannot be written.
+    """
+    if exporter not in EXPORTERS:
+        raise OptionError(f"--exporter {exporter!r}: choose one of {', '.join(EXPORTERS)}")
+    torch = require("torch", "exporting")
     if exporter == "dynamo":
         require("onnxscript", "torch's dynamo exporter")
-    # A sample of 2: torch.export takes a size of 1 for a constant.
-    sample = torch.zeros(2 if symbolic else batch, *image_shape)
+        if symbolic and sample.shape[0] == 1:
+            sample = torch.cat([sample, sample])
     names = {"input_names": ["input"], "output_names": ["logits"]}
     with written_beside(output) as path, _quiet(), torch.no_grad():
         try:

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from qcompiler.ir.constants import array_of
-from qcompiler.ir.dims import Batch, Shape, fixed
+from qcompiler.ir.dims import Batch, Shape, at_batch, fixed
 from qcompiler.ir.editing import Editor
 from qcompiler.ir.passes import Pass
 from qcompiler.ir.shapes import ShapeInfo, infer
@@ -55,7 +55,7 @@ class PatchEmbedding(Pass):
             x = edit.add("Add", [x, node.inputs[2]], f"{scope}/Add")
         tokens: Shape = (shape[0], rows * columns, outputs)
         # The convolution's result is [B, D, rows, columns]: the tokens with the channels moved forward.
-        order = np.arange(2 * rows * columns * outputs) if batch == 0 else np.arange(batch * rows * columns * outputs)
+        order = np.arange(at_batch(shape, 2)[0] * rows * columns * outputs)
         order = order.reshape(-1, rows, columns, outputs).transpose(0, 3, 1, 2)
         replace_by_tokens(node.outputs[0], x, tokens, order, info, edit, scope)
         self.applied += 1

@@ -9,10 +9,11 @@ Example:
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["CompileOptions", "CompileResult", "__version__", "compile_model"]
+__all__ = ["CompileOptions", "CompileResult", "__version__", "compile_model", "export_and_compile"]
 
 if TYPE_CHECKING:
     from qcompiler.driver import CompileResult, compile_model
+    from qcompiler.driver.exporting import export_and_compile
     from qcompiler.options import CompileOptions
 
 
@@ -26,4 +27,8 @@ def __getattr__(name: str) -> Any:
         from qcompiler import driver
 
         return getattr(driver, name)
+    if name == "export_and_compile":
+        from qcompiler.driver.exporting import export_and_compile
+
+        return export_and_compile
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -53,6 +53,8 @@ class CompileOptions:
         threads: Threads of ONNX Runtime; 0 for all cores.
         stats: Statistics file to read instead of running the calibration data.
         save_stats: Where to write the statistics.
+        resume: Folder that keeps finished measurements until the compilation has succeeded, and that an interrupted
+            one continues from; None keeps nothing.
     """
 
     method: str = "auto"
@@ -79,6 +81,7 @@ class CompileOptions:
     threads: int = 0
     stats: Path | None = None
     save_stats: Path | None = None
+    resume: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense.
@@ -137,7 +140,7 @@ class CompileOptions:
     def to_dict(self) -> dict[str, object]:
         """The options as plain values; file paths are left out, they say nothing about the result."""
         values = asdict(self)
-        for path in ("stats", "save_stats", "save_plan", "bits_file"):
+        for path in ("stats", "save_stats", "save_plan", "bits_file", "resume"):
             values.pop(path)
         values.pop("executor")  # it decides where something is measured, not what is found
         values.pop("allow_collapse")  # it decides whether there is a result

@@ -25,6 +25,7 @@ from .library import (
     cpu_paths,
     library_path,
     library_version,
+    operator_versions,
     select_cpu_path,
 )
 from .sessions import session
@@ -37,6 +38,7 @@ __all__ = [
     "cpu_paths",
     "library_path",
     "library_version",
+    "operator_versions",
     "select_cpu_path",
     "session",
 ]

@@ -23,7 +23,7 @@ class LibraryNotFoundError(LibraryError):
 
 
 class LibraryVersionError(LibraryError):
-    """The operator library was built for another version of the package."""
+    """The operator library was built for another version of the package, of the operators, or of ONNX Runtime."""
 
 
 class CpuPath(NamedTuple):
@@ -61,6 +61,34 @@ def library_path() -> Path:
 def library_version() -> str:
     """The version of qcompile that the library was built with; raises as `library_path` does."""
     return _version(_load(_locate()))
+
+
+def operator_versions() -> tuple[int, int]:
+    """The oldest and the newest version of the operators that the library knows; raises as `library_path` does."""
+    oldest, newest = ctypes.c_int64(), ctypes.c_int64()
+    _load(_locate()).qcompiler_operator_versions(ctypes.byref(oldest), ctypes.byref(newest))
+    return oldest.value, newest.value
+
+
+def check_operator_version(version: int) -> None:
+    """Refuse a model that uses operators of a version that the library does not know.
+
+    Args:
+        version: The version of the domain `qcompiler` that the model imports.
+
+    Raises:
+        LibraryVersionError: The library is too old or too new for the model.
+        LibraryError: As `library_path`.
+    """
+    oldest, newest = operator_versions()
+    if oldest <= version <= newest:
+        return
+    known = f"version {newest}" if oldest == newest else f"versions {oldest} to {newest}"
+    remedy = "a newer qcompile" if version > newest else "the older qcompile that wrote the model"
+    raise LibraryVersionError(
+        f"the model uses version {version} of the qcompiler operators, and the operator library of qcompile "
+        f"{library_version()} knows {known}; install {remedy}, or run the model without the library"
+    )
 
 
 def cpu_paths() -> list[CpuPath]:

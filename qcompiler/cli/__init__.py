@@ -1,4 +1,5 @@
-"""The command line: `qcompile MODEL` compiles; `inspect`, `eval`, `bench` and `export` do what their names say.
+"""The command line: `qcompile MODEL` compiles; `inspect`, `eval`, `bench`, `export` and `deploy` do what their names
+say.
 
 Exit codes: 0 done, 2 something that the user can fix (one line on stderr says what), 130 interrupted, 143 terminated.
 """

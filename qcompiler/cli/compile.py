@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 
@@ -24,6 +26,9 @@ from qcompiler.report import text
 from qcompiler.report.coverage_text import float_table
 from qcompiler.report.values import CompileReport
 
+if TYPE_CHECKING:
+    from qcompiler.driver.preprocessing import Preprocessing
+
 _DESCRIPTION = """\
 Quantize a float ONNX vision transformer and write an ONNX model whose linear layers and attention run on low-bit
 integers, in ONNX Runtime with or without the operator library.
@@ -34,6 +39,9 @@ Other commands:
   qcompile eval FLOAT MODEL... --images I   top-1, drop and agreement on labelled images
   qcompile bench FLOAT MODEL...             latency, interleaved, as a ratio to float
   qcompile export timm:NAME -o FILE         write a float model with torch (needs the extra 'models')
+  qcompile compile-timm NAME --calib DATA   the same and a compilation in one step
+  qcompile deploy MODEL --target SERVER     a complete folder for Triton, MLServer or a Docker image
+  qcompile verify MODEL [--against FLOAT]   a written file checked again, with an exit code
 """
 _EXAMPLES = """\
 examples:
@@ -46,12 +54,27 @@ examples:
 
 def build_parser() -> Parser:
     """All flags of the command."""
-    default = CompileOptions()
     parser = Parser("qcompile", _DESCRIPTION, _EXAMPLES)
-    parser.add_argument("model", type=Path, metavar="MODEL", help="float model, an .onnx file; it is never changed")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="where to write (default: <stem>.<method>.onnx beside MODEL)"
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="float model, an .onnx file, or a folder as Hugging Face Optimum writes it; it is never changed",
     )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="where to write (default: <stem>.<method>.onnx beside MODEL); for a folder, the folder to write or a file",
+    )
+    add_compile_flags(parser)
+    return parser
+
+
+def add_compile_flags(parser: Parser) -> None:
+    """Everything but the model and the output."""
+    default = CompileOptions()
     method = parser.add_argument_group("quantization")
     method.add_argument("--method", choices=METHODS, default=default.method, help="default: %(default)s")
     method.add_argument(
@@ -118,6 +141,16 @@ def build_parser() -> Parser:
         default=STAGES[-1],
         help="write the graph of an earlier stage: the canonical float graph, or the readable quantized one",
     )
+    work.add_argument(
+        "--resume",
+        type=Path,
+        nargs="?",
+        const=Path(),
+        metavar="DIR",
+        help="keep statistics, sensitivities and tried plans in DIR (default: <output>.resume) as they are measured, "
+        "take over what an interrupted run with the same model, data and options left there, and remove them at the "
+        "end; without --resume nothing is kept. Give it after MODEL",
+    )
     work.add_argument("--report", type=Path, metavar="DIR", help="write report.html and report.json into DIR")
     work.add_argument("--verify-each", action="store_true", help="check the graph after every pass, not every stage")
     work.add_argument(
@@ -134,7 +167,6 @@ def build_parser() -> Parser:
         help="threads of ONNX Runtime, 0 for all cores",
     )
     add_output_flags(parser)
-    return parser
 
 
 def run(arguments: argparse.Namespace, terminal: Terminal) -> None:
@@ -144,12 +176,43 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> None:
         QcompilerError: Something that the user can fix; nothing was written then.
     """
     options = options_of(arguments)
+    if arguments.model.is_dir():
+        from qcompiler.cli.compile_folder import compile_folder
+
+        compile_folder(arguments, terminal)
+        return
     model = existing_model(arguments.model)
-    output = arguments.output or default_output(model, options.method)
-    _check_paths(arguments, output)
+    compile_file(arguments, terminal, model, arguments.output or default_output(model, options.method))
+
+
+def compile_file(
+    arguments: argparse.Namespace,
+    terminal: Terminal,
+    model: Path,
+    output: Path,
+    preprocessing: Preprocessing | None = None,
+    name: str | None = None,
+) -> None:
+    """Compile one file and report.
+
+    Args:
+        arguments: The flags.
+        terminal: Where results go.
+        model: The float model.
+        output: Where to write.
+        preprocessing: What goes with the model; flags go before it.
+        name: What the results call the model; None for its path.
+
+    Raises:
+        QcompilerError: Something that the user can fix; nothing was written then.
+    """
+    options = options_of(arguments)
+    if options.resume == Path():
+        options = replace(options, resume=output.with_name(f"{output.name}.resume"))
+    _check_paths(arguments, model, output)
     if arguments.explain is not None:
         _check_pass(arguments.explain)
-    preprocessing = preprocessing_of(arguments)
+    preprocessing = preprocessing_of(arguments) or preprocessing
 
     from qcompiler import driver  # behind the checks: importing the driver takes a second
 
@@ -159,18 +222,22 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> None:
         )
     report = result.report
     terminal.warn(report.warnings)
-    content = {"model": str(model), "output": str(output), **report.to_dict()}
+    if getattr(result, "resumed", None) is not None:
+        terminal.show(f"resumed: {result.resumed}")
+    content = {"model": name or str(model), "output": str(output), **report.to_dict()}
     terminal.result(content)
     if arguments.report is not None:
         search = result.search.to_dict() if result.search is not None else None
-        driver.write_report({"model": model.name, "report": report.to_dict(), "search": search}, arguments.report)
+        driver.write_report(
+            {"model": name or model.name, "report": report.to_dict(), "search": search}, arguments.report
+        )
     if terminal.verbose:
         terminal.show(text.pass_table(report.passes), text.stage_table(report.seconds), text.layer_table(report.layers))
         if report.coverage is not None and report.coverage.left:
             terminal.show(float_table(report.coverage))
     if arguments.explain is not None:
         terminal.show(_explanation(report, arguments.explain))
-    terminal.show(text.summary(report, model, output))
+    terminal.show(text.summary(report, Path(name) if name else model, output))
 
 
 def options_of(arguments: argparse.Namespace) -> CompileOptions:
@@ -201,12 +268,13 @@ def options_of(arguments: argparse.Namespace) -> CompileOptions:
         threads=arguments.threads,
         stats=arguments.stats,
         save_stats=arguments.save_stats,
+        resume=arguments.resume,
     )
 
 
-def _check_paths(arguments: argparse.Namespace, output: Path) -> None:
+def _check_paths(arguments: argparse.Namespace, model: Path, output: Path) -> None:
     """Nothing that is read is written, and every file to write has a place: known before the minutes of work."""
-    read = given(arguments.model, arguments.calib, arguments.stats, arguments.bits_file)
+    read = given(model, arguments.calib, arguments.stats, arguments.bits_file)
     check_output(output, "--output", read)
     if arguments.save_stats is not None:
         check_output(arguments.save_stats, "--save-stats", [*read, output])

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from qcompiler.cli import analyze, bench, evaluate, export, inspect
+from qcompiler.cli import analyze, bench, compile_timm, deploy, evaluate, export, inspect, verify
 from qcompiler.cli import compile as compile_command
 from qcompiler.cli.terminal import Terminal
 from qcompiler.errors import QcompilerError
@@ -19,7 +19,16 @@ INTERRUPTED = 130
 PIPE_CLOSED = 141
 TERMINATED = 143
 
-COMMANDS = {"analyze": analyze, "inspect": inspect, "eval": evaluate, "bench": bench, "export": export}
+COMMANDS = {
+    "analyze": analyze,
+    "inspect": inspect,
+    "eval": evaluate,
+    "bench": bench,
+    "export": export,
+    "compile-timm": compile_timm,
+    "deploy": deploy,
+    "verify": verify,
+}
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -29,8 +38,8 @@ def main(words: Sequence[str] | None = None) -> int:
         words: The command line without the program's name; None for the process's own.
 
     Returns:
-        The exit code: 0, 2 for what the user can fix, 130 after an interrupt, 141 when the reader of stdout went away,
-        143 when the process was told to end.
+        The exit code: 0, 1 when a check of ``verify`` failed, 2 for what the user can fix, 130 after an interrupt, 141
+        when the reader of stdout went away, 143 when the process was told to end.
     """
     words = list(sys.argv[1:] if words is None else words)
     command = COMMANDS.get(words[0]) if words else None
@@ -38,7 +47,7 @@ def main(words: Sequence[str] | None = None) -> int:
         with _cleaning_up():
             parser = (command or compile_command).build_parser()
             arguments = parser.parse_args(words[1:] if command else words)
-            (command or compile_command).run(arguments, Terminal.from_flags(arguments))
+            code: int | None = (command or compile_command).run(arguments, Terminal.from_flags(arguments))
             sys.stdout.flush()
     except _Terminated:
         return _fail("terminated", TERMINATED)
@@ -53,7 +62,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if message is None:
             raise
         return _fail(f"error: {message}", USER_ERROR)
-    return 0
+    return code or 0
 
 
 class _Terminated(KeyboardInterrupt):

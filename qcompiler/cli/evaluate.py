@@ -19,7 +19,9 @@ from qcompiler.cli.terminal import Terminal
 
 _DESCRIPTION = """\
 Top-1 of a float model and of models compiled from it on the same labelled images; the drop with its paired standard
-error, how often the predictions agree, and the KL divergence.
+error, how often the predictions agree, and the KL divergence. Where the float model's first output is not one row of
+class scores (detection, segmentation, pose, restoration): relative error and PSNR of every output instead; then the
+images need no labels.
 """
 
 
@@ -33,7 +35,8 @@ def build_parser() -> Parser:
         type=Path,
         metavar="FILE",
         required=True,
-        help="a CSV 'file,label' beside a folder of its name, or an .npz with the inputs and 'labels'",
+        help="a CSV 'file,label' beside a folder of its name, or an .npz with the inputs and 'labels'; for models "
+        "without classes also a folder of images or an .npz of inputs alone",
     )
     parser.add_argument("--limit", type=positive, metavar="N", help="use at most so many images, spread over the data")
     parser.add_argument("--batch", type=positive, metavar="N", default=8, help="images per run (default: %(default)s)")
@@ -54,8 +57,8 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> None:
     """
     paths = [existing_model(path) for path in (arguments.float, *arguments.models)]
 
-    from qcompiler.driver.comparison import compare_accuracy
-    from qcompiler.report.comparison import accuracy_table
+    from qcompiler.driver.comparison import AccuracyComparison, compare_accuracy
+    from qcompiler.report.comparison import accuracy_table, outputs_table
 
     preprocessing = preprocessing_of(arguments)
     with terminal.progress() as progress:
@@ -70,4 +73,8 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> None:
             progress=progress,
         )
     terminal.result(found.to_dict())
-    terminal.show(accuracy_table(found.results, found.images), f"operators of qcompile: {found.operators}")
+    if isinstance(found, AccuracyComparison):
+        shown = accuracy_table(found.results, found.images)
+    else:
+        shown = outputs_table(found.results, found.images)
+    terminal.show(shown, f"operators of qcompile: {found.operators}")

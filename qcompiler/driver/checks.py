@@ -12,6 +12,7 @@ from qcompiler.calibration.inputs import Feed
 from qcompiler.driver.runtime import quantized_session
 from qcompiler.errors import BudgetError, CollapseError, OutputPathError, RuntimeLibraryError, VerificationError
 from qcompiler.evaluation.agreement import Agreement
+from qcompiler.evaluation.runs import float_outputs
 from qcompiler.options import CompileOptions
 from qcompiler.quant.plan import Widths
 from qcompiler.report.values import CompileReport
@@ -73,26 +74,23 @@ def _refuse(option: str, budget: float | None, spent: float, problem: str) -> No
         )
 
 
-def check_collapse(options: CompileOptions, agreement: Agreement, classes: bool) -> str | None:
+def check_collapse(options: CompileOptions, agreement: Agreement) -> str | None:
     """Refuse a model in which hardly anything of the float model is left.
+
+    Predictions are compared where an output is one row of class scores per image, values elsewhere.
 
     Args:
         options: Say whether that is allowed.
         agreement: Float against quantized on the calibration images.
-        classes: Whether the output is one row of class scores per image: then the predictions are compared, else the
-            values.
 
     Returns:
         A warning where it is allowed and has happened, else None.
 
     Raises:
-        CollapseError: They agree on less than a third of the images, or the error is larger than the output.
+        CollapseError: An output agrees on less than a third of the images, or its error is larger than itself.
     """
-    if classes and agreement.agreement < LEAST_AGREEMENT:
-        problem = f"agrees with the float model on {agreement.agreement:.1f} % of {agreement.images} calibration images"
-    elif not classes and agreement.relative_error > MOST_ERROR:
-        problem = f"has an output whose relative error is {agreement.relative_error:.2f}"
-    else:
+    problem = _collapsed(agreement)
+    if problem is None:
         return None
     if options.allow_collapse:
         return f"the quantized model has collapsed: it {problem}"
@@ -103,6 +101,18 @@ def check_collapse(options: CompileOptions, agreement: Agreement, classes: bool)
     )
 
 
+def _collapsed(agreement: Agreement) -> str | None:
+    for name, output in agreement.outputs.items():
+        where = f" in output '{name}'" if len(agreement.outputs) > 1 else ""
+        if output.agreement is None:
+            if output.relative_error > MOST_ERROR:
+                return f"has an output '{name}' whose relative error is {output.relative_error:.2f}"
+        elif output.agreement < LEAST_AGREEMENT:
+            share = f"{output.agreement:.1f} % of {agreement.images} calibration images"
+            return f"agrees with the float model on {share}{where}"
+    return None
+
+
 def check_written(path: Path, feed: Feed, threads: int) -> None:
     """Load the written model and run it once.
 
@@ -110,10 +120,11 @@ def check_written(path: Path, feed: Feed, threads: int) -> None:
         VerificationError: It does not load, or its output is not finite.
     """
     try:
-        output = quantized_session(path, threads).run(None, dict(feed))[0]
+        outputs = float_outputs(quantized_session(path, threads))(feed)
     except RuntimeLibraryError:
         raise
     except Exception as error:
         raise VerificationError(f"'{path}' was written but does not run: {str(error).splitlines()[0]}") from error
-    if not np.isfinite(output).all():
-        raise VerificationError(f"'{path}' was written but its output holds NaN or infinity")
+    for name, values in outputs.items():
+        if not np.isfinite(values).all():
+            raise VerificationError(f"'{path}' was written but its output '{name}' holds NaN or infinity")

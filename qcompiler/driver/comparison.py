@@ -1,8 +1,8 @@
-"""Comparisons of finished models: accuracy on labelled images, and latency."""
+"""Comparisons of finished models: accuracy on labelled images, outputs without classes, and latency."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from qcompiler.calibration.readers import open_calibration
 from qcompiler.driver.sessions import OpenModels, open_models
 from qcompiler.errors import CalibrationDataError, OptionError
 from qcompiler.evaluation.accuracy import Accuracy, measure_accuracy
+from qcompiler.evaluation.agreement import Agreement, measure_agreement
 from qcompiler.evaluation.latency import Latency, measure_latency
 from qcompiler.progress import Progress, Silent
 
@@ -45,6 +46,35 @@ class AccuracyComparison:
             "preprocessing": self.preprocessing.to_dict() if self.preprocessing else None,
             "operators": self.operators,
             "models": _rows(self.paths, self.results),
+        }
+
+
+@dataclass(frozen=True)
+class OutputsComparison:
+    """Models whose output is no row of class scores, on the same images.
+
+    Attributes:
+        results: Label -> agreement with the float model, of every other model.
+        paths: Files of all models, the float model first.
+        images: Where the images come from.
+        preprocessing: What turned image files into values; None where the data was given as values.
+        operators: What ran the operators of qcompile.
+    """
+
+    results: Mapping[str, Agreement]
+    paths: tuple[Path, ...]
+    images: str
+    preprocessing: Preprocessing | None
+    operators: str
+
+    def to_dict(self) -> dict[str, object]:
+        """For ``--json``."""
+        rows = zip(self.paths[1:], self.results.items(), strict=True)
+        return {
+            "images": self.images,
+            "preprocessing": self.preprocessing.to_dict() if self.preprocessing else None,
+            "operators": self.operators,
+            "models": [{"path": str(path), "model": label, **result.to_dict()} for path, (label, result) in rows],
         }
 
 
@@ -79,12 +109,16 @@ def compare_accuracy(
     threads: int = 0,
     without_library: bool = False,
     progress: Progress | None = None,
-) -> AccuracyComparison:
-    """Run every model on every labelled image.
+) -> AccuracyComparison | OutputsComparison:
+    """Run every model on every image.
+
+    Where the float model's first output is not one row of class scores per image, labels mean nothing: the values of
+    all outputs are compared with the float model's instead, and the images need no labels.
 
     Args:
         paths: The float model, then those to compare with it.
-        images: A CSV of file and label, or an ``.npz`` with the inputs and ``labels``.
+        images: A CSV of file and label, or an ``.npz`` with the inputs and ``labels``; without classes whatever is
+            calibration data.
         preprocessing: How image files become values.
         limit: Most images to use; None for all.
         batch: Images per run where no model fixes the batch.
@@ -96,11 +130,36 @@ def compare_accuracy(
         QcompilerError: A file cannot be used, or the data does not fit the models.
     """
     models = open_models(paths, threads, without_library)
+    if not models.classes:
+        return _compare_outputs(models, paths, images, preprocessing, limit, progress or Silent())
     data = open_labelled(images, models.inputs, preprocessing, limit, batch)
     progress = progress or Silent()
     progress.stage("evaluate", len(data))
     results = measure_accuracy(models.runs, _watched(data, progress), models.reference)
     return AccuracyComparison(results, tuple(paths), data.description, data.preprocessing, models.operators)
+
+
+def _compare_outputs(
+    models: OpenModels,
+    paths: Sequence[Path],
+    images: Path,
+    preprocessing: Preprocessing | None,
+    limit: int | None,
+    progress: Progress,
+) -> OutputsComparison:
+    if len(paths) < 2:
+        raise OptionError(
+            "the model's first output is no row of class scores, so there is no top-1 to measure: name a model to "
+            "compare its outputs with"
+        )
+    source = open_calibration(images, models.inputs, preprocessing, limit)
+    first, *others = models.all_runs
+    progress.stage("compare outputs", len(others))
+    results = {}
+    for label in others:
+        results[label] = measure_agreement(models.all_runs[first], models.all_runs[label], source.reader, source.count)
+        progress.advance()
+    return OutputsComparison(results, tuple(paths), source.description, source.preprocessing, models.operators)
 
 
 def compare_latency(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx
@@ -21,15 +22,17 @@ from qcompiler.driver.latency import PlanTimes
 from qcompiler.driver.layers import bit_operations, layer_reports, widths_text
 from qcompiler.driver.outputs import check_places, write_all
 from qcompiler.driver.quality import folded_norms, layer_sqnr
+from qcompiler.driver.resume import Resume
 from qcompiler.driver.rewriting import rewrite
 from qcompiler.driver.runtime import quantized_session
 from qcompiler.driver.search import Found, Search
 from qcompiler.driver.searched import Searched
 from qcompiler.driver.stages import Opened, Stages
 from qcompiler.evaluation.agreement import Agreement, measure_agreement
-from qcompiler.evaluation.runs import first_output
+from qcompiler.evaluation.runs import float_outputs
 from qcompiler.ir.passes import PassReport
 from qcompiler.ir.saving import save_model
+from qcompiler.ir.weight_files import WeightFiles, model_bytes
 from qcompiler.options import CompileOptions
 from qcompiler.progress import Progress, Silent
 from qcompiler.quant.choices import Choices
@@ -47,11 +50,16 @@ class CompileResult:
         model: The model, with function bodies and annotations.
         report: What it cost.
         search: What was measured and tried out to find the plan; None when the compilation stopped early.
+        resumed: What was taken over from an interrupted compilation, in words; None where nothing was looked for.
+        files: Weights of a large model (above 512 MiB), which are external data of ``model``: they lie in temporary
+            files as long as this object is there, and :meth:`save` writes them out.
     """
 
     model: onnx.ModelProto
     report: CompileReport
     search: SearchReport | None = None
+    resumed: str | None = None
+    files: WeightFiles | None = field(default=None, repr=False, compare=False)
 
     def save(self, path: str | Path) -> list[Path]:
         """Write the model atomically; returns the files written.
@@ -115,8 +123,14 @@ class _Compilation:
             write_all([(output, self.writer(result, opened.data.reader))])
             return result
         times = self.times(opened)
-        statistics = self.stages.statistics(opened)
-        searched = self.plan(opened, statistics, times)
+        resume = Resume(self.options, opened.canonical.model, opened.data)
+        with closing(resume):
+            return self.compile(opened, times, resume, output)
+
+    def compile(self, opened: Opened, times: PlanTimes | None, resume: Resume, output: Path | None) -> CompileResult:
+        """From calibration to the written files; what `resume` keeps is forgotten then."""
+        statistics = resume.statistics(lambda: self.stages.statistics(opened))
+        searched = self.plan(opened, statistics, times, resume)
         with self.stages.stage("rewrite the graph"):
             passes = rewrite(
                 opened.canonical.graph,
@@ -124,7 +138,7 @@ class _Compilation:
                 lower=self.options.stop_after == "lower",
                 verify_each=self.options.verify_each,
             )
-        result = self.finish(opened, searched, passes, times)
+        result = replace(self.finish(opened, searched, passes, times), resumed=resume.taken())
         write_all(
             [
                 (self.options.save_stats, statistics.save),
@@ -132,6 +146,7 @@ class _Compilation:
                 (output, self.writer(result, opened.data.reader)),
             ]
         )
+        resume.remove()
         return result
 
     def times(self, opened: Opened) -> PlanTimes | None:
@@ -143,7 +158,7 @@ class _Compilation:
             feed = first_feeds(opened.data.reader, 1)[0]
             return PlanTimes(opened.original, opened.canonical.structure, feed, budget, self.stages.progress)
 
-    def plan(self, opened: Opened, statistics: Statistics, times: PlanTimes | None) -> Searched:
+    def plan(self, opened: Opened, statistics: Statistics, times: PlanTimes | None, resume: Resume) -> Searched:
         """The quantization plan: searched, or read from a file; weights are fitted to all images."""
         options, reader = self.options, opened.data.reader
         realiser = self.stages.realiser(opened, statistics)
@@ -152,7 +167,8 @@ class _Compilation:
         if options.bits_file is not None:
             choices = Choices.load(options.bits_file)
         else:
-            relevance = self.stages.relevance(opened) if opened.method.relevance else None
+            if opened.method.relevance:
+                relevance = resume.relevance(lambda: self.stages.relevance(opened))
             scores = relevance.scores if relevance is not None else {}
             search = Search(
                 opened.predicting,
@@ -163,17 +179,20 @@ class _Compilation:
                 scores,
                 self.stages.progress,
                 times,
+                resume,
             )
             probes, trials = (first_images(reader, count) for count in (options.probe_images, options.trial_images))
             with self.stages.clock("search"):
-                found = search.run(probes, trials, opened.original.ByteSize())
+                found = search.run(probes, trials, model_bytes(opened.original))
             choices = found.choices
+        if choices.weight_images is None:  # a plan keeps the images of the effort that it was made with
+            choices = replace(choices, weight_images=LEVELS[options.effort].weight_images or 0)
         with self.stages.stage("quantize weights", opened.data.count):
             planned = realiser.realise(
                 choices,
                 reader,
                 self.stages.counter(),
-                most=LEVELS[options.effort].weight_images,
+                most=choices.weight_images or None,
                 held=opened.data.count,
             )
         return Searched(
@@ -189,15 +208,14 @@ class _Compilation:
     ) -> CompileResult:
         """Export, evaluate, annotate and check against the budgets."""
         canonical, data = opened.canonical, opened.data
-        model = finish(canonical.graph)
+        model = finish(canonical.graph, opened.files)
         agreement: Agreement | None = None
         if searched is not None:
             with self.stages.stage("compare with float", data.count):
                 session = quantized_session(model, self.options.threads)
-                runs = first_output(opened.session), first_output(session)
+                runs = float_outputs(opened.session), float_outputs(session)
                 agreement = measure_agreement(*runs, data.reader, data.count)
-            classes = len(opened.session.get_outputs()[0].shape) == 2
-            collapse = check_collapse(self.options, agreement, classes)
+            collapse = check_collapse(self.options, agreement)
             if collapse is not None:
                 self.stages.warnings.append(collapse)
         order = [node.name for node in canonical.model.graph.node]
@@ -213,7 +231,7 @@ class _Compilation:
             layers=layers,
             bops=bit_operations(canonical.structure, layers, opened.method.centre),
             passes=canonical.passes + passes,
-            bytes_before=opened.original.ByteSize(),
+            bytes_before=model_bytes(opened.original),
             bytes_after=0,
             agreement=None if agreement is None else agreement.to_dict(),
             warnings=(*self.stages.warnings, *([poor] if poor else [])),
@@ -223,14 +241,16 @@ class _Compilation:
             coverage=coverage,
         )
         annotate(model, report)
-        report = replace(report, bytes_after=model.ByteSize())
+        report = replace(report, bytes_after=model_bytes(model))
         if searched is None:
-            return CompileResult(model, report)
+            return CompileResult(model, report, files=opened.files)
         check_cost(self.options, report)
         if times is not None and report.latency is not None:
             with self.stages.stage("time the model"):
                 report = replace(report, latency=replace(report.latency, measured=times.measure(model)))
-        return CompileResult(model, report, searched.report(canonical.structure, order, self.options))
+        return CompileResult(
+            model, report, searched.report(canonical.structure, order, self.options), files=opened.files
+        )
 
     def writer(self, result: CompileResult, reader: CalibrationReader) -> Callable[[Path], list[Path]]:
         """Writes the model, loads it again and runs it; a file that does not run is not left behind."""

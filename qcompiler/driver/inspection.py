@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx
 
+from qcompiler.errors import ModelFileError, QcompilerError
 from qcompiler.ir.loading import load_model
 from qcompiler.report.inspection import Inspection, inspect_model
 
@@ -17,7 +18,7 @@ def inspect_file(path: Path) -> tuple[Inspection, int]:
         What it is, and its bytes, external data included.
 
     Raises:
-        ModelFileError: No such file, or not ONNX.
+        ModelFileError: No such file, not ONNX, or quantized layers that make no sense.
     """
     model = load_model(path)
     # Reading weights in makes a model forget where they came from.
@@ -25,4 +26,12 @@ def inspect_file(path: Path) -> tuple[Inspection, int]:
     entries = (entry for tensor in graph.initializer for entry in tensor.external_data)
     external = {entry.value for entry in entries if entry.key == "location"}
     size = sum(file.stat().st_size for file in (path, *(path.parent / name for name in external)))
-    return inspect_model(model), size
+    try:
+        return inspect_model(model), size
+    except QcompilerError:
+        raise
+    except Exception as error:
+        raise ModelFileError(
+            f"the layers of '{path}' cannot be read ({type(error).__name__}: {error}): the file is damaged; compile "
+            "the model again"
+        ) from error

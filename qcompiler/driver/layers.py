@@ -20,8 +20,12 @@ FIXED_KINDS = ("patch_embed", "head")
 
 
 def fixed_layers(structure: Structure) -> frozenset[str]:
-    """Layers whose widths ``--first-last-bits`` decides: patch embedding and head."""
-    return frozenset(layer.name for layer in structure.linears if layer.kind in FIXED_KINDS)
+    """Layers whose widths ``--first-last-bits`` decides: patch embedding and head.
+
+    A model of nothing else has no layer in between that a budget could be about: then their own widths are free.
+    """
+    found = frozenset(layer.name for layer in structure.linears if layer.kind in FIXED_KINDS)
+    return found if structure.attentions or len(found) < len(structure.linears) else frozenset()
 
 
 def free_products(structure: Structure) -> list[LayerProduct]:

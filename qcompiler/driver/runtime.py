@@ -9,6 +9,7 @@ import onnx
 
 from qcompiler import runtime_ops
 from qcompiler.errors import RuntimeLibraryError
+from qcompiler.ir.weight_files import ROOT, in_files
 
 
 def quantized_session(model: onnx.ModelProto | Path, threads: int) -> Any:
@@ -19,6 +20,7 @@ def quantized_session(model: onnx.ModelProto | Path, threads: int) -> Any:
     """
     source = str(model) if isinstance(model, Path) else model.SerializeToString()
     try:
-        return runtime_ops.session(source, threads=threads or None)
+        external = ROOT if not isinstance(model, Path) and in_files(model) else None
+        return runtime_ops.session(source, threads=threads or None, external_data=external)
     except runtime_ops.LibraryError as error:
         raise RuntimeLibraryError(str(error)) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from qcompiler import runtime_ops
 from qcompiler.calibration.inputs import ModelInput
 from qcompiler.errors import ModelFileError, OptionError, RuntimeLibraryError
-from qcompiler.evaluation.runs import Feed, Run, first_output
+from qcompiler.evaluation.runs import Feed, Run, RunAll, first_output, float_outputs
 
 _DTYPES = {"float": "float32", "double": "float64", "float16": "float16"}
 
@@ -21,11 +21,15 @@ class OpenModels:
 
     Attributes:
         runs: Label -> run, the float model first. A label is the file's name, with its path where names repeat.
+        all_runs: Label -> run that returns all float outputs.
+        classes: Whether the float model's first output is one row of class scores per image.
         inputs: What all of them read; the batch is fixed where any of them fixes it.
         operators: What runs the operators of qcompile.
     """
 
     runs: Mapping[str, Run]
+    all_runs: Mapping[str, RunAll]
+    classes: bool
     inputs: tuple[ModelInput, ...]
     operators: str
 
@@ -57,7 +61,9 @@ def open_models(paths: Sequence[Path], threads: int, without_library: bool) -> O
     sessions = {label: _session(path, threads, without_library) for label, path in zip(labels, paths, strict=True)}
     inputs = {label: tuple(map(_model_input, session.get_inputs())) for label, session in sessions.items()}
     return OpenModels(
-        runs={label: _run(session, label) for label, session in sessions.items()},
+        runs={label: _guarded(first_output(session), label) for label, session in sessions.items()},
+        all_runs={label: _guarded(float_outputs(session), label) for label, session in sessions.items()},
+        classes=len(sessions[labels[0]].get_outputs()[0].shape) == 2,
         inputs=_common_inputs(inputs),
         operators="function bodies" if without_library else _library_in_use(),
     )
@@ -72,9 +78,7 @@ def _session(path: Path, threads: int, without_library: bool) -> Any:
         raise ModelFileError(f"ONNX Runtime cannot load '{path}': {error}") from error
 
 
-def _run(session: Any, label: str) -> Run:
-    run = first_output(session)
-
+def _guarded(run: Callable[[Feed], Any], label: str) -> Callable[[Feed], Any]:
     def guarded(feed: Feed) -> Any:
         try:
             return run(feed)

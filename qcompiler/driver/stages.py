@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-import onnxruntime as ort
 
 from qcompiler.calibration.collector import collect
 from qcompiler.calibration.feeds import CalibrationReader
+from qcompiler.calibration.float_session import FloatSession
 from qcompiler.calibration.preprocess import Preprocessing
 from qcompiler.calibration.readers import CalibrationSource, open_calibration
 from qcompiler.calibration.statistics import Statistics, model_hash
-from qcompiler.driver.canonical import Canonical, canonicalise, check_equal, float_session, model_inputs
+from qcompiler.driver.canonical import Canonical, blamed_on, canonicalise, check_equal, float_session, model_inputs
 from qcompiler.driver.checks import check_bits
 from qcompiler.driver.effort import LEVELS
 from qcompiler.driver.images import first_feeds, first_images
@@ -28,6 +28,7 @@ from qcompiler.errors import CalibrationDataError, UnsupportedModelError
 from qcompiler.ir.fold_sites import FoldSite, fold_sites
 from qcompiler.ir.joint_output import with_joint_output
 from qcompiler.ir.loading import load_model
+from qcompiler.ir.weight_files import WeightFiles
 from qcompiler.ir.widening import widen
 from qcompiler.options import CompileOptions
 from qcompiler.progress import Progress
@@ -48,6 +49,7 @@ class Opened:
         method: What the options search.
         data: The calibration data.
         session: Runs the float model.
+        files: Weights of a large model that lie in no file of the user's.
     """
 
     original: onnx.ModelProto
@@ -55,7 +57,8 @@ class Opened:
     folds: tuple[FoldSite, ...]
     method: Method
     data: CalibrationSource
-    session: ort.InferenceSession
+    session: FloatSession
+    files: WeightFiles
 
     @property
     def predicting(self) -> onnx.ModelProto:
@@ -120,21 +123,18 @@ class Stages:
         """
         path = None if isinstance(source, onnx.ModelProto) else Path(source)
         with self.stage("canonicalise"):
-            original = load_model(source)
-            narrow = widen(original)
-            inputs = model_inputs(original)
-            canonical = canonicalise(original, self.options.verify_each)
+            files = WeightFiles()
+            original = load_model(source, files)
+            with blamed_on(original, self.options.threads):
+                narrow = widen(original, files)
+                inputs = model_inputs(original)
+                canonical = canonicalise(original, self.options.verify_each, files)
         if narrow:
             self.warnings.append(
                 f"the model is in {' and '.join(narrow)}: it was converted to float32, which sizes and outputs are "
                 "compared with, and the written model reads and writes float32"
             )
         products = free_products(canonical.structure)
-        if not products:
-            raise UnsupportedModelError(
-                f"nothing but a first or a last layer could be quantized: {canonical.structure.summary()}; qcompile is "
-                "made for transformers"
-            )
         method = method_of(self.options, products)
         check_bits(self.options, products, method.centre)
         folds = fold_sites(canonical.graph)
@@ -143,7 +143,7 @@ class Stages:
             self.warnings.append(data.warning)
         session = float_session(original, self.options.threads)
         check_equal(session, canonical.model, first_feeds(data.reader, 1)[0], self.options.threads)
-        return Opened(original, canonical, folds, method, data, session)
+        return Opened(original, canonical, folds, method, data, session, files)
 
     def statistics(self, opened: Opened) -> Statistics:
         """Statistics from a file, or from one run over the data.

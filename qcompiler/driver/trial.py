@@ -13,6 +13,7 @@ from qcompiler.driver.canonical import float_session
 from qcompiler.driver.rewriting import rewrite
 from qcompiler.driver.runtime import quantized_session
 from qcompiler.ir.importing import to_graph
+from qcompiler.ir.weight_files import WeightFiles, model_bytes
 from qcompiler.quant.plan import QuantPlan
 from qcompiler.relevance.measures import mean_kl
 
@@ -35,18 +36,20 @@ class Trial:
 
     def measure(self, plan: QuantPlan) -> float:
         """Build, lower and run one plan: mean KL divergence to the float prediction, in nats."""
-        session = quantized_session(built(self._model, plan), self._threads)
-        logits = np.concatenate([session.run(None, dict(feed))[0] for feed in self._feeds])
+        with WeightFiles() as files:
+            session = quantized_session(built(self._model, plan, files), self._threads)
+            logits = np.concatenate([session.run(None, dict(feed))[0] for feed in self._feeds])
         return mean_kl(self._reference, logits)
 
 
-def built(model: onnx.ModelProto, plan: QuantPlan) -> onnx.ModelProto:
-    """The lowered model of a plan, without annotations."""
+def built(model: onnx.ModelProto, plan: QuantPlan, files: WeightFiles | None = None) -> onnx.ModelProto:
+    """The lowered model of a plan, without annotations; its weights go to ``files`` where they are large."""
     graph = to_graph(model)
     rewrite(graph, plan)
-    return finish(graph)
+    return finish(graph, files)
 
 
 def plain_size(model: onnx.ModelProto, plan: QuantPlan) -> int:
     """Bytes of the lowered model of a plan, without annotations."""
-    return built(model, plan).ByteSize()
+    with WeightFiles() as files:
+        return model_bytes(built(model, plan, files))

@@ -13,12 +13,41 @@ from qcompiler.errors import NonFiniteError
 Feed = Mapping[str, npt.NDArray[Any]]
 Run = Callable[[Feed], npt.NDArray[Any]]
 """Feed -> logits [batch, classes]."""
+RunAll = Callable[[Feed], Mapping[str, npt.NDArray[Any]]]
+"""Feed -> outputs by name."""
+
+_FLOAT = ("tensor(float)", "tensor(double)", "tensor(float16)")
 
 
 def first_output(session: Any) -> Run:
     """The run of an onnxruntime session that returns its first output."""
     name = session.get_outputs()[0].name
     return lambda feed: session.run([name], dict(feed))[0]
+
+
+def float_outputs(session: Any) -> RunAll:
+    """The run of an onnxruntime session that returns all its float outputs, or the first one where it has none."""
+    outputs = session.get_outputs()
+    names = [output.name for output in outputs if output.type in _FLOAT] or [outputs[0].name]
+    return lambda feed: dict(zip(names, session.run(names, dict(feed)), strict=True))
+
+
+def outputs_of(run: RunAll, feed: Feed, images: int, label: str) -> dict[str, npt.NDArray[np.float64]]:
+    """What the outputs hold of the first `images` images, in double precision.
+
+    An output has the same number of rows for every image of the feed; one that has not (say a constant) is taken whole.
+
+    Raises:
+        NonFiniteError: NaN or infinity in an output.
+    """
+    held = len(next(iter(feed.values())))
+    found = {}
+    for name, output in run(feed).items():
+        values = np.asarray(output, np.float64)
+        if values.ndim and len(values) % held == 0:
+            values = values[: len(values) // held * images]
+        found[name] = _finite(values, f"{label!r}, output {name!r},")
+    return found
 
 
 def logits_of(run: Run, feed: Feed, images: int, label: str) -> npt.NDArray[np.float64]:
@@ -30,9 +59,13 @@ def logits_of(run: Run, feed: Feed, images: int, label: str) -> npt.NDArray[np.f
         NonFiniteError: NaN or infinity in the output.
     """
     logits = np.asarray(run(feed), np.float64)[:images]
-    if not np.isfinite(logits).all():
-        raise NonFiniteError(f"the model {label!r} gives NaN or infinity: check the model and the data it is run on")
-    return logits.reshape(len(logits), -1)
+    return _finite(logits, repr(label)).reshape(len(logits), -1)
+
+
+def _finite(values: npt.NDArray[np.float64], label: str) -> npt.NDArray[np.float64]:
+    if not np.isfinite(values).all():
+        raise NonFiniteError(f"the model {label} gives NaN or infinity: check the model and the data it is run on")
+    return values
 
 
 def standard_error(values: npt.NDArray[Any]) -> float:

@@ -98,10 +98,17 @@ class AttentionChoice:
 
 @dataclass(frozen=True)
 class Choices:
-    """The decisions of a whole model, by the name of the layer (of the Softmax for an attention block)."""
+    """The decisions of a whole model.
+
+    Attributes:
+        linears: By the name of the layer.
+        attentions: By the name of the Softmax.
+        weight_images: Calibration images that the weights are fitted to, 0 for all; None where nothing was decided.
+    """
 
     linears: Mapping[str, LinearChoice]
     attentions: Mapping[str, AttentionChoice]
+    weight_images: int | None = None
 
     def save(self, path: Path) -> None:
         """Write the decisions as JSON, for ``--bits-file``.
@@ -111,6 +118,7 @@ class Choices:
         """
         content = {
             "format": FORMAT,
+            **({} if self.weight_images is None else {"weight_images": self.weight_images}),
             "linears": {name: asdict(choice) for name, choice in self.linears.items()},
             "attentions": {name: asdict(choice) for name, choice in self.attentions.items()},
         }
@@ -132,8 +140,13 @@ class Choices:
             raise OptionError(f"--bits-file {path} cannot be read: {error}") from None
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise OptionError(f"--bits-file {path} is not a plan of format {FORMAT}; write one with --save-plan")
+        images = content.get("weight_images")
+        if images is not None and (type(images) is not int or images < 0):
+            raise OptionError(f"--bits-file {path}: 'weight_images' must be a number of images, 0 for all")
         return cls(
-            _section(LinearChoice, content, "linears", path), _section(AttentionChoice, content, "attentions", path)
+            _section(LinearChoice, content, "linears", path),
+            _section(AttentionChoice, content, "attentions", path),
+            images,
         )
 
 

@@ -1,12 +1,13 @@
-"""Comparisons of finished models as text: accuracy and latency."""
+"""Comparisons of finished models as text: accuracy, outputs without classes, latency."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Group
 
 from qcompiler.evaluation.accuracy import Accuracy
+from qcompiler.evaluation.agreement import Agreement
 from qcompiler.evaluation.latency import Latency
 from qcompiler.report.tables import table
 
@@ -30,6 +31,28 @@ def accuracy_table(results: Sequence[Accuracy], source: str) -> Group:
     ]
     numbers = ("top-1 %", "drop (points)", "agreement %", "KL")
     return table(f"Accuracy on {source}", ("model",), numbers, rows)
+
+
+def outputs_table(results: Mapping[str, Agreement], source: str) -> Group:
+    """Relative error and peak signal-to-noise ratio of every output against the float model's.
+
+    Args:
+        results: Label of a model -> its agreement with the float model.
+        source: Where the images come from.
+    """
+    rows = [
+        (
+            label,
+            name,
+            f"{item.relative_error:.4f}",
+            None if item.psnr is None else f"{item.psnr:.1f}",
+            None if item.agreement is None else f"{item.agreement:.2f}",
+        )
+        for label, result in results.items()
+        for name, item in result.outputs.items()
+    ]
+    numbers = ("relative error", "PSNR (dB)", "agreement %")
+    return table(f"Outputs on {source}", ("model", "output"), numbers, rows, optional=("agreement %",))
 
 
 def latency_table(results: Sequence[Latency]) -> Group:

@@ -18,6 +18,7 @@ REPORT_KEY = "qcompile.report"
 LAYER_KEY = "qcompile.layer"
 
 _AGREEMENT = ("images", "agreement", "agreement_se", "kl", "relative_error")
+_AGREEMENT_OF_OUTPUTS = ("psnr", "worst", "outputs")  # not in files of version 0.1.0
 
 
 def read_report(model: onnx.ModelProto) -> CompileReport | None:
@@ -63,7 +64,7 @@ def report_from_dict(values: Mapping[str, Any]) -> CompileReport:
         passes=tuple(_pass_from_dict(item) for item in values["passes"]),
         bytes_before=values["bytes_before"],
         bytes_after=values["bytes_after"],
-        agreement=None if measured is None else {name: measured[name] for name in _AGREEMENT},
+        agreement=None if measured is None else _agreement(measured),
         warnings=tuple(values["warnings"]),
         seconds=values["seconds"],
         loss=values.get("loss"),
@@ -75,6 +76,10 @@ def report_from_dict(values: Mapping[str, Any]) -> CompileReport:
 def layer_from_dict(values: Mapping[str, Any]) -> LayerReport:
     """Inverse of ``dataclasses.asdict`` for a layer."""
     return LayerReport(**{**values, "groups": tuple(values["groups"])})
+
+
+def _agreement(measured: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: measured[name] for name in (*_AGREEMENT, *(key for key in _AGREEMENT_OF_OUTPUTS if key in measured))}
 
 
 def _pass_from_dict(values: Mapping[str, Any]) -> PassReport:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Group
 from rich.table import Table
@@ -127,15 +128,22 @@ def calibration(source: Mapping[str, object]) -> str:
     return text
 
 
-def agreement(measured: Mapping[str, object] | None) -> str:
-    """How often float and quantized model agree on the calibration images, and how far their outputs are apart."""
+def agreement(measured: Mapping[str, Any] | None) -> str:
+    """How far the outputs of float and quantized model are apart on the calibration images, the worst where there are
+    several, and how often they predict the same where outputs are scores of classes.
+    """
     if measured is None:
         return "not measured: nothing is quantized at this stage"
-    return (
-        f"float and quantized agree on {measured['agreement']:.1f} % +- {measured['agreement_se']:.1f} "
-        f"of {measured['images']} calibration images; "
-        f"KL {measured['kl']:.4f}, relative error {measured['relative_error']:.4f}"
-    )
+    images = f"{measured['images']} calibration images"
+    outputs = measured.get("outputs") or {}
+    error = f"relative error {measured['relative_error']:.4f}"
+    if len(outputs) > 1:
+        error += f" in output '{measured['worst']}', the worst of {len(outputs)}"
+    if measured["agreement"] is None:
+        psnr = "" if measured.get("psnr") is None else f"; PSNR {measured['psnr']:.1f} dB"
+        return f"{error} on {images}{psnr}"
+    agreed = f"{measured['agreement']:.1f} % +- {measured['agreement_se']:.1f}"
+    return f"float and quantized agree on {agreed} of {images}; KL {measured['kl']:.4f}, {error}"
 
 
 def bit_operations(report: CompileReport) -> str:

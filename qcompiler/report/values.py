@@ -76,8 +76,9 @@ class CompileReport:
         passes: What each pass did.
         bytes_before: Size of the float model.
         bytes_after: Size of the quantized model.
-        agreement: Share of calibration images with the float model's top-1, in percent, with its standard error, the
-            mean KL divergence and the relative error of the output; None when the compilation stopped early.
+        agreement: Share of calibration images with the float model's top-1, in percent, with its standard error and the
+            mean KL divergence (None where no output holds class scores), relative error and PSNR of the worst output,
+            and the same of every output; None when the compilation stopped early.
         warnings: What the user should know.
         loss: Mean KL divergence of the last plan that was tried out, nats; None where none was.
         seconds: Time per stage.

@@ -82,13 +82,14 @@ def test_help_names_every_flag_and_command():
     flags = "--method --bop-budget --bits --overhead-budget --groups --first-last-bits --calib --preset --mean --std "
     flags += "--resize --crop --images --save-stats --stats --stop-after --verify-each --explain --threads --output "
     flags += "--quiet --json --verbose --version --size-budget --bits-file --save-plan --strict-bits --effort "
-    flags += "--lrp-rule --executor --report --allow-collapse"
+    flags += "--lrp-rule --executor --report --allow-collapse --resume"
     commands = ["qcompile analyze", "qcompile inspect", "qcompile eval", "qcompile bench", "qcompile export"]
+    commands += ["qcompile deploy"]
     for word in [*flags.split(), *commands]:
         assert word in done.stdout, word
 
 
-@pytest.mark.parametrize("command", ["analyze", "inspect", "eval", "bench", "export"])
+@pytest.mark.parametrize("command", ["analyze", "inspect", "eval", "bench", "export", "deploy"])
 def test_every_command_has_help(command):
     done = qcompile(command, "--help")
     assert done.returncode == 0

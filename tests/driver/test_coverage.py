@@ -119,15 +119,15 @@ def collapsed(monkeypatch):
     """Compilations whose model predicts the class that the float one finds least likely."""
     import qcompiler.driver.compile as compiling
 
-    first_output = compiling.first_output
+    float_outputs = compiling.float_outputs
     made = []
 
     def turned(session):
-        run = first_output(session)
+        run = float_outputs(session)
         made.append(run)
-        return run if len(made) % 2 else lambda feed: -3 * run(feed)
+        return run if len(made) % 2 else lambda feed: {name: -3 * values for name, values in run(feed).items()}
 
-    monkeypatch.setattr(compiling, "first_output", turned)
+    monkeypatch.setattr(compiling, "float_outputs", turned)
 
 
 def test_a_collapse_is_an_error(tiny_path, tmp_path, collapsed):

@@ -2,10 +2,12 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from qcompiler.driver import compile_model
+from qcompiler.driver.effort import LEVELS
 from qcompiler.errors import BudgetError, OptionError
 
 from .runs import fast
@@ -59,6 +61,20 @@ def test_a_plan_from_a_file_is_saved_as_it_was_read(plans, wide_path, tmp_path):
     assert (tmp_path / "again.json").read_bytes() == path.read_bytes()
 
 
+def test_a_plan_keeps_the_images_that_its_weights_were_fitted_to(monkeypatch, tmp_path):
+    """Low effort fits weights to fewer images; compiled again at another effort, its plan gives the same weights."""
+    monkeypatch.setitem(LEVELS, "low", replace(LEVELS["low"], weight_images=24))
+    path, model = tmp_path / "plan.json", save(tmp_path, count=64)
+    expected = compile_model(model, fast(effort="low", images=64, save_plan=path))
+    assert json.loads(path.read_text("utf-8"))["weight_images"] == 24
+    found = compile_model(model, fast(images=64, bits_file=path))
+    assert without_annotations(found.model) == without_annotations(expected.model)
+    everything = json.loads(path.read_text("utf-8")) | {"weight_images": 0}
+    path.write_text(json.dumps(everything), "utf-8")
+    other = compile_model(model, fast(images=64, bits_file=path, effort="low"))
+    assert without_annotations(other.model) != without_annotations(expected.model)
+
+
 def test_an_edited_plan(plans, wide_path, tmp_path):
     def change(content):
         content["linears"]["mlp.fc1"] = {"weight_bits": 2, "activation_bits": 7, "scheme": "blocks", "block": 32}
@@ -92,8 +108,9 @@ def replaced(layer, **values):
         (replaced("mlp.fc2", scheme="folded"), "'mlp.fc2'.*needs a LayerNormalization"),
         (replaced("mlp.fc2", weight_block=48), "'mlp.fc2'.*48 does not divide 128"),
         (lambda c: c.update(format=99), "format 1"),
+        (lambda c: c.update(weight_images=-1), "'weight_images' must be a number of images"),
     ],
-    ids=["missing", "no attention", "unknown", "width", "block", "fold", "weight block", "format"],
+    ids=["missing", "no attention", "unknown", "width", "block", "fold", "weight block", "format", "images"],
 )
 def test_a_plan_that_does_not_fit(plans, wide_path, tmp_path, change, message):
     with pytest.raises(OptionError, match=message):

@@ -33,7 +33,10 @@ ALLOWED: dict[str, set[str]] = {
     "latency": FOUNDATION | {"evaluation", "runtime_ops"},
     "options": FOUNDATION | STAGES,
     "report": FOUNDATION | STAGES | {"latency", "options"},
-    "cli": {"errors", "progress", "driver", "options", "report"},
+    "deploy": {"errors", "ir", "runtime_ops"},
+    "integrations": {"driver", "options"},
+    "verification": FOUNDATION | {"report", "runtime_ops"},
+    "cli": {"errors", "progress", "driver", "options", "report", "deploy", "verification"},
     "models": {"errors", "ir"},
 }
 EXTRAS = {

@@ -45,9 +45,11 @@ def test_every_module_is_in_the_wheel(native_wheel: Path) -> None:
 
 
 def test_data_files_are_in_the_wheel(native_wheel: Path) -> None:
-    """The model that ships with the package, and its images."""
+    """The model that ships with the package, its images, and the templates of deployments."""
     suffixes = {".onnx", ".npz", ".json", ".safetensors"}
     expected = {f"qcompiler/models/{path.name}" for path in (CHECKOUT / "models").iterdir() if path.suffix in suffixes}
+    templates = CHECKOUT / "qcompiler" / "deploy" / "templates"
+    expected |= {f"qcompiler/deploy/templates/{path.name}" for path in templates.iterdir()}
     assert expected <= set(names(native_wheel))
 
 
@@ -55,7 +57,7 @@ def test_library_is_in_the_wheel(native_wheel: Path) -> None:
     """One library without a Python tag, no sources, and a wheel for every Python of the platform."""
     assert [name for name in names(native_wheel) if name.endswith(".so")] == [LIBRARY]
     assert not [name for name in names(native_wheel) if name.endswith((".cc", ".h", ".cu", ".o"))]
-    assert "-py3-none-linux" in native_wheel.name
+    assert "-py3-none-manylinux_2_" in native_wheel.name
 
 
 def test_metadata(native_wheel: Path) -> None:
@@ -125,7 +127,7 @@ def test_source_archive(source_tree: Path, tmp_path: Path) -> None:
     native = [
         path.relative_to(CHECKOUT)
         for path in (CHECKOUT / "runtime_ops").rglob("*")
-        if path.suffix in {".cc", ".h", ".map"}
+        if path.suffix in {".cc", ".h", ".cu", ".cuh", ".map"}
     ]
     data = [path.relative_to(CHECKOUT) for path in (CHECKOUT / "models").iterdir() if path.suffix in {".onnx", ".npz"}]
     wanted = {str(path) for path in [*native, *data]} | {

@@ -68,3 +68,16 @@ def test_numerical_oracle(tail, batch):
     # 1e-6: twelve products summed in another order.
     size = 3 if batch == "batch" else int(batch)
     check_equal(PatchEmbedding, graph(tail, batch=batch), 1e-6, x=weight(size, 3, 4, 6, seed=2))
+
+
+@pytest.mark.parametrize("batch", ["batch", "2"])
+def test_several_regions_of_an_image(batch):
+    """Each image is cut into regions first: the convolution sees several times as many images."""
+    model = model_of(
+        f"""agraph (float[{batch}, 3, 4, 8] x) => (float[n, 5, 2, 2] y) {{
+        r = Reshape (x, regions)  c = Conv <kernel_shape = [2, 2], strides = [2, 2]> (r, w, b)  y = Relu (c) }}""",
+        regions=np.array([-1, 3, 4, 4]),
+        w=weight(5, 3, 2, 2),
+        b=np.arange(5, dtype=np.float32),
+    )
+    check_equal(PatchEmbedding, model, 1e-6, x=weight(2, 3, 4, 8))

@@ -5,8 +5,10 @@ import io
 from rich.console import Console
 
 from qcompiler.evaluation.accuracy import Accuracy
+from qcompiler.evaluation.agreement import Agreement
 from qcompiler.evaluation.latency import Latency
-from qcompiler.report.comparison import accuracy_table, latency_table
+from qcompiler.evaluation.output_agreement import OutputAgreement
+from qcompiler.report.comparison import accuracy_table, latency_table, outputs_table
 
 
 def shown(part):
@@ -25,6 +27,16 @@ def test_accuracy():
     assert reference == ["float.onnx", "82.77", "+-", "1.48", "-", "-", "-"]
     assert quantized == ["igq.onnx", "72.92", "+-", "1.74", "9.85", "+-", "1.41", "80.15", "0.5123"]
     assert "650 images" in text
+
+
+def test_outputs():
+    outputs = {"boxes": OutputAgreement(0.0123, 41.26), "same": OutputAgreement(0.0, None)}
+    text = shown(outputs_table({"int.onnx": Agreement(8, outputs)}, "8 images"))
+    rows = [line.split() for line in text.splitlines() if "int.onnx" in line]
+    assert rows == [["int.onnx", "boxes", "0.0123", "41.3"], ["int.onnx", "same", "0.0000", "-"]]
+    outputs["scores"] = OutputAgreement(0.1, 30.0, 87.5, 1.0, 0.01)
+    rows = [line.split() for line in shown(outputs_table({"m": Agreement(8, outputs)}, "")).splitlines()]
+    assert ["m", "scores", "0.1000", "30.0", "87.50"] in rows
 
 
 def test_latency():

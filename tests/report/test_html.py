@@ -156,6 +156,17 @@ def test_without_a_search(tmp_path):
         assert "relevance %" not in page.tables[0][0]
 
 
+def test_outputs_without_classes(tmp_path):
+    """Relative error and PSNR of the worst output, and the numbers of all."""
+    numbers = {"agreement": None, "agreement_se": None, "kl": None, "relative_error": 0.0123, "psnr": 41.26}
+    outputs = {"boxes": numbers, "masks": numbers | {"relative_error": 0.004}}
+    measured = {"images": 8, **numbers, "worst": "boxes", "outputs": outputs}
+    text = "".join(written(content(replace(REPORT, agreement=measured)), tmp_path)[0].texts)
+    assert "output boxes, the worst of 2, on 8 calibration images; PSNR 41.3 dB" in text
+    assert "outputs: masks: relative error" in text
+    assert "top-1" not in text
+
+
 def test_an_early_stage_has_no_layers(tmp_path):
     page, _ = written(content(STOPPED, None), tmp_path)
     assert "nothing is quantized at this stage" in "".join(page.texts)

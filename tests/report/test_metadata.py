@@ -1,7 +1,7 @@
 """Reading a report back from what a model carries."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import onnx
 import pytest
@@ -10,8 +10,12 @@ from qcompiler.report.metadata import LAYER_KEY, REPORT_KEY, layer_from_dict, re
 
 from .samples import LAYERS, MIXED, REPORT, STOPPED, lowered_model
 
+OF_OUTPUTS = {"psnr": 31.5, "worst": "y", "outputs": {"y": {"relative_error": 0.113, "psnr": 31.5, "agreement": None}}}
 
-@pytest.mark.parametrize("report", [REPORT, STOPPED, MIXED])
+
+@pytest.mark.parametrize(
+    "report", [REPORT, STOPPED, MIXED, replace(REPORT, agreement={**REPORT.agreement, **OF_OUTPUTS})]
+)
 def test_round_trip(report):
     assert report_from_dict(json.loads(json.dumps(report.to_dict()))) == report
 

@@ -33,6 +33,21 @@ def test_summary_says_what_it_cost():
     assert "vit.igq.onnx (42.3 s)" in found["written"]
 
 
+def test_agreement_of_outputs_without_classes():
+    measured = {"images": 8, "agreement": None, "agreement_se": None, "kl": None, "relative_error": 0.0123}
+    measured |= {"psnr": 41.26, "worst": "y", "outputs": {"y": {}}}
+    assert text.agreement(measured) == "relative error 0.0123 on 8 calibration images; PSNR 41.3 dB"
+    several = text.agreement(measured | {"psnr": None, "outputs": {"x": {}, "y": {}}})
+    assert several == "relative error 0.0123 in output 'y', the worst of 2 on 8 calibration images"
+
+
+def test_agreement_of_several_outputs():
+    measured = dict(REPORT.agreement) | {"psnr": 30.0, "worst": "boxes", "outputs": {"scores": {}, "boxes": {}}}
+    found = text.agreement(measured)
+    assert "agree on 96.1 %" in found
+    assert found.endswith("relative error 0.1130 in output 'boxes', the worst of 2")
+
+
 def test_summary_of_an_early_stage():
     found = lines(text.summary(STOPPED, Path("vit.onnx"), Path("vit.igq.onnx")))
     assert "canonical float graph" in found["model"]

@@ -49,6 +49,14 @@ def norm(**constants: np.ndarray) -> Node:
     return changed(linear_node(W, one_group(), norm=(np.ones(4, F32), np.zeros(4, F32))), constants)
 
 
+def blocks_with(**constants: np.ndarray) -> Node:
+    return changed(blocks(), constants)
+
+
+def epsilon(value: float) -> Node:
+    return changed(norm(), epsilon=value)
+
+
 def attention(constants: dict[str, np.ndarray] | None = None, bias: Any = False, **attributes: Any) -> Node:
     tables = [one_group(), one_group(), one_group(), probability_table(np.random.default_rng(0), 256, 2)]
     return changed(attention_node(tables, IDENTITY, num_heads=2, scale=0.5, bits=8, bias=bias), constants, **attributes)
@@ -104,6 +112,21 @@ CREATION = {
     "rotate missing": (blocks(rotate=None), "attribute 'rotate' is missing"),
     "clip missing": (blocks(clip=None), "attribute 'clip' is missing"),
     "bias": (linear(constants={"bias": np.ones((1, 3), F32)}), r"'bias' has shape \[1, 3\], expected \[3\]"),
+    "bias not finite": (linear(constants={"bias": np.array([0, np.inf, 0], F32)}), "'bias' holds NaN or infinity"),
+    "w_scale not finite": (blocks_with(w_scale=np.array([1, np.nan, 1], F32)), "'w_scale' holds NaN or infinity"),
+    "beta not finite": (norm(beta=np.full(4, -np.inf, F32)), "'beta' holds NaN or infinity"),
+    "epsilon": (epsilon(-1e-5), "attribute 'epsilon' is -9.99999975e-06, expected a number from 0"),
+    "epsilon not finite": (epsilon(float("inf")), "attribute 'epsilon' is inf, expected a number from 0"),
+    "epsilon type": (epsilon(1), "attribute 'epsilon' has the wrong type"),
+    "segments type": (linear(segments=1.0), "attribute 'segments' has the wrong type"),
+    "normalize type": (linear(normalize=[1, 0]), "attribute 'normalize' has the wrong type"),
+    "approximate type": (gelu(approximate=1), "attribute 'approximate' has the wrong type"),
+    "newer operators": (
+        linear(version=2),
+        r"the model uses version 2 of the qcompiler operators, and this library, of qcompile \S+, knows version 1; "
+        "install a newer one, or run the model without the library",
+    ),
+    "older operators": (block_attention(version=0), "version 0 .* install the qcompile that wrote the model"),
     "gamma": (norm(gamma=np.ones(3, F32)), r"'gamma' has shape \[3\], expected \[4\]"),
     "table width": (linear(np.ones((2, 5), F32)), r"'groups' has shape \[2, 5\], expected \[groups, 6\]"),
     "table empty": (linear(np.ones((0, 6), F32)), r"expected \[groups, 6\]"),
@@ -138,7 +161,11 @@ CREATION = {
     "segments of rows": (linear(segments=1), "segments=1 needs axis=-1"),
     "approximate": (gelu(approximate="sigmoid"), "attribute 'approximate' is 'sigmoid', expected 'none' or 'tanh'"),
     "heads": (attention(num_heads=0), "attribute 'num_heads' is 0"),
+    # Three times this number of heads is 2 in 64 bits.
+    "heads that overflow": (attention(num_heads=0x5555555555555556), "attribute 'num_heads' is 6148914691236517206"),
+    "heads of blocks that overflow": (block_attention(num_heads=2**62), "expected a number from 1 to 65536"),
     "scale missing": (attention(scale=None), "attribute 'scale' is missing"),
+    "scale not finite": (attention(scale=float("nan")), "attribute 'scale' is nan, expected a finite number"),
     "q table": (attention({"q_groups": np.ones((1, 4), F32)}), r"'q_groups' has shape \[1, 4\]"),
     "p zero point": (
         attention({"p_groups": table([(0, 1, 1, 3, 1, 1)])}),

@@ -50,7 +50,9 @@ EXPECTED: dict[str, Expectation] = {
         0, {"the scores are changed": 4, "3 axes": 4, CONVOLUTION: 1}, "positions that depend on queries"
     ),
     "SegFormer": Expectation(1, {CROSS: 6, CONVOLUTION: 8}, "keys of reduced resolution"),
-    "ViTPose": Expectation(2, {CONVOLUTION: 1}),
-    "DETR": Expectation(2, {CROSS: 2}, "encoder and decoder"),
-    "Swin + FPN": Expectation(4, {CONVOLUTION: 2}),
+    "ViTPose": Expectation(2, {CONVOLUTION: 2}),
+    "DETR": Expectation(3, {CROSS: 4, CONVOLUTION: 2}, "encoder and decoder"),
+    "Mask R-CNN": Expectation(4, {CONVOLUTION: 7}, "Swin, feature pyramid, box and mask heads"),
+    "SwinIR": Expectation(4, {CONVOLUTION: 7}, "super-resolution"),
+    "WTPose": Expectation(6, {CONVOLUTION: 4}, "Swin, dilated attention in a waterfall"),
 }

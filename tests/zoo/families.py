@@ -1,4 +1,4 @@
-"""One tiny model with random weights per family of vision transformers: timm's and torch's code, reduced in size."""
+"""One tiny model with random weights per family of vision transformers: timm's backbones, reduced in size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from qcompiler.models.extras import require_timm
 
-require_timm("the zoo")
+timm = require_timm("the zoo")
 
 from timm.layers import set_fused_attn  # noqa: E402 - timm needs the line above where torchvision is incomplete
 from timm.models import (  # noqa: E402
@@ -33,7 +33,10 @@ from timm.models import (  # noqa: E402
     xcit,
 )
 
-from .heads import DetectionDecoder, FeaturePyramid, HeatMaps, MixedSegmentation, TwoHeads  # noqa: E402
+from .detection import DetectionTransformer, MaskDetector  # noqa: E402
+from .heads import HeatMaps, MixedSegmentation, TwoHeads  # noqa: E402
+from .restoration import SuperResolution  # noqa: E402
+from .waterfall import WaterfallPose  # noqa: E402
 
 SIZES: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2}
 PLAIN: dict[str, Any] = {**SIZES, "num_heads": 2}
@@ -100,6 +103,26 @@ def _eva() -> nn.Module:
         set_fused_attn(True)
 
 
+def _mask_rcnn() -> nn.Module:
+    swin = timm.create_model("swin_tiny_patch4_window7_224", features_only=True, **{**SWIN, "out_indices": (0, 1)})
+    return MaskDetector(swin, (16, 32), 16)
+
+
+def _swin_ir() -> nn.Module:
+    blocks = [
+        swin_transformer.SwinTransformerBlock(16, (8, 8), 2, window_size=4, shift_size=shift, mlp_ratio=2.0)
+        for shift in (0, 2, 0, 2)
+    ]
+    return SuperResolution((blocks[:2], blocks[2:]), 16)
+
+
+def _wtpose() -> nn.Module:
+    swin = swin_transformer.SwinTransformer(
+        img_size=8, patch_size=1, in_chans=16, embed_dim=16, depths=(2, 1, 1), num_heads=(1, 2, 2), window_size=4
+    )
+    return WaterfallPose(swin, (16, 32, 64), 16, 16)
+
+
 FAMILIES: dict[str, Family] = {
     "ViT": Family(_plain),
     "ViT, registers": Family(lambda: _plain(reg_tokens=4)),
@@ -153,8 +176,10 @@ FAMILIES: dict[str, Family] = {
         64,
     ),
     "ViTPose": Family(lambda: HeatMaps(_plain(class_token=False, global_pool="", **{"num_classes": 0}), 32, 4)),
-    "DETR": Family(lambda: DetectionDecoder(dim=32, heads=2, queries=6)),
-    "Swin + FPN": Family(lambda: FeaturePyramid(swin_transformer.SwinTransformer(**SWIN, **CLASSES), (16, 32), 16)),
+    "DETR": Family(lambda: DetectionTransformer(dim=32, heads=2, queries=6, size=32)),
+    "Mask R-CNN": Family(_mask_rcnn),
+    "SwinIR": Family(_swin_ir, 8),
+    "WTPose": Family(_wtpose),
 }
 
 

@@ -27,6 +27,7 @@ class Outcome:
         left: Products in float, with their reasons.
         share: Quantized share of the multiply-accumulates.
         error: Largest error of an output, relative to the norm of the float one.
+        psnr: Least peak signal-to-noise ratio of the outputs that are no class scores, in dB; None without such.
         deviations: The same of the lowered model against the readable graph of its plan, image by image, the least
             first: both add float32 in another order, and a value on the edge between two codes may fall on either
             side, which moves an image by a step of the quantizer.
@@ -39,6 +40,7 @@ class Outcome:
     left: tuple[FloatProduct, ...]
     share: float
     error: float
+    psnr: float | None
     deviations: tuple[float, ...]
     names: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -75,6 +77,7 @@ def compiled(model: Path, folder: Path, **options: object) -> Outcome:
         left=report.coverage.left,
         share=report.coverage.share,
         error=_distance(found, expected),
+        psnr=min((_psnr(*pair) for pair in zip(found, expected, strict=True) if pair[0].ndim > 2), default=None),
         deviations=tuple(sorted(_per_image(found, simulated))),
         names=names,
         warnings=searched.report.warnings,
@@ -93,6 +96,10 @@ def _plain(model: onnx.ModelProto) -> ort.InferenceSession:
 def _distance(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
     pairs = zip(found, expected, strict=True)
     return max(float(np.linalg.norm(left - right) / np.linalg.norm(right)) for left, right in pairs)
+
+
+def _psnr(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(20 * np.log10(np.ptp(expected) / np.sqrt(np.mean((found - expected) ** 2))))
 
 
 def _per_image(found: list[np.ndarray], expected: list[np.ndarray]) -> list[float]:

@@ -10,10 +10,14 @@ from qcompiler.errors import OptionError
 from .expected import EXPECTED
 from .outcome import compiled
 
+pytestmark = pytest.mark.zoo
+
 MOST_ERROR = 0.04  # of an output at W8A8
 MOST_DEVIATION = 1e-4  # of the fused operators from the readable graph: sums of float32 in another order
 # Families with operators that relevance has to cope with: several outputs, index notation, resizing, pooling.
-IN_BLOCKS = ("DeiT, two outputs", "SAM encoder", "SegFormer", "MobileViT", "XCiT", "Swin + FPN", "ViTPose")
+IN_BLOCKS = (
+    "DeiT, two outputs", "SAM encoder", "SegFormer", "MobileViT", "XCiT", "Mask R-CNN", "ViTPose", "SwinIR", "WTPose",
+)  # fmt: skip
 # Families whose models are compiled in a few seconds; the others have more layers than the search is quick for.
 QUICK = (
     "ViT", "DeiT, two outputs", "SigLIP", "BEiT", "CaiT", "EVA-02", "CoAtNet", "LeViT", "XCiT", "SAM encoder",
@@ -81,6 +85,6 @@ def test_family_in_blocks(exported, tmp_path, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ViT", "BEiT", "EVA-02", "Swin V2", "DETR"])
+@pytest.mark.parametrize("name", ["ViT", "BEiT", "EVA-02", "Swin V2", "DETR", "SwinIR", "WTPose"])
 def test_family_from_the_other_exporter(exported, tmp_path, name):
     check(name, compiled(exported(name, "dynamo"), tmp_path, **GROUPS))

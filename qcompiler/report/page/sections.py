@@ -49,18 +49,7 @@ def figures_of_merit(report: Values) -> Markup:
     bops, measured = report["bops"], report["agreement"]
     tiles: list[tuple[str, str, str]] = []
     if measured is not None:
-        tiles += [
-            (
-                "Agreement with float",
-                f"{_digits(measured['agreement'], '.1f')} %",
-                f"± {_digits(measured['agreement_se'], '.1f')}, top-1 on {measured['images']} calibration images",
-            ),
-            (
-                "KL to float",
-                f"{_digits(measured['kl'], '.3g')} nats",
-                f"relative error of the output {_digits(measured['relative_error'], '.3g')}",
-            ),
-        ]
+        tiles += _agreement(measured)
     if report["layers"]:
         tiles += [
             (
@@ -91,6 +80,22 @@ def figures_of_merit(report: Values) -> Markup:
         for label, value, note in tiles
     )
     return tag("div", parts, class_="tiles")
+
+
+def _agreement(measured: Values) -> list[tuple[str, str, str]]:
+    images = f"{measured['images']} calibration images"
+    error = _digits(measured["relative_error"], ".3g")
+    several = len(measured.get("outputs") or ()) > 1
+    of_what = f"output {measured['worst']}, the worst of {len(measured['outputs'])}" if several else "the output"
+    if measured["agreement"] is None:
+        psnr = measured.get("psnr")
+        detail = f"{of_what}, on {images}" + ("" if psnr is None else f"; PSNR {_digits(psnr, '.1f')} dB")
+        return [("Relative error", error, detail)]
+    share, spread = _digits(measured["agreement"], ".1f"), _digits(measured["agreement_se"], ".1f")
+    return [
+        ("Agreement with float", f"{share} %", f"± {spread}, top-1 on {images}"),
+        ("KL to float", f"{_digits(measured['kl'], '.3g')} nats", f"relative error of {of_what} {error}"),
+    ]
 
 
 def plans(search: Values) -> Markup | None:
