@@ -82,7 +82,7 @@ def export(
         load_weights(built, read_state(source), f"--weights {source}", name)
     else:
         warning = f"{name} has random weights: it serves measuring time and size only; give trained ones with --weights"
-    data = built.pretrained_cfg
+    data = require_timm(PURPOSE).data.resolve_model_data_config(built)
     channels, height, width = data["input_size"]
     write_onnx(built, (channels, height, width), Path(output), exporter, batch)
     return Exported(

@@ -89,6 +89,6 @@ def _side(size: object) -> tuple[int, bool]:
     return int(size["height"]), False
 
 
-def _channels(values: object) -> tuple[float, ...]:
+def _channels(values: Any) -> tuple[float, ...]:
     numbers = values if isinstance(values, list) else [values]
     return tuple(float(value) for value in (numbers * 3 if len(numbers) == 1 else numbers))

@@ -17,6 +17,7 @@ from olive.model.utils import resolve_onnx_path
 from olive.passes import Pass
 from olive.passes.pass_config import PassConfigParam
 
+from qcompiler.calibration.tensor_batches import TensorBatches
 from qcompiler.driver import compile_model
 from qcompiler.driver.preprocessing import preprocessing_from
 from qcompiler.options import CompileOptions
@@ -25,7 +26,7 @@ from qcompiler.options import CompileOptions
 _LEFT_OUT = {"save_plan", "save_stats", "stats", "resume"}
 
 
-class QCompile(Pass):  # type: ignore[misc]
+class QCompile(Pass):
     """Quantize a float vision transformer with qcompile.
 
     Its parameters are the fields of :class:`qcompiler.CompileOptions`, and where the calibration images come from:
@@ -88,4 +89,5 @@ def _calibration(model: ONNXModelHandler, config: Any) -> Any:
     if config.data_config is None:
         return config.calibration
     container = validate_config(config.data_config, DataConfig).to_data_container()
-    return container.create_calibration_dataloader(model_path=model.model_path, io_config=model.io_config)
+    # Not its calibration data loader: that one takes batches with names only.
+    return TensorBatches(container.create_dataloader(), model.io_config["input_names"][0])

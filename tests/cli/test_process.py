@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import onnx
 import pytest
 
 import qcompiler
@@ -20,9 +21,10 @@ def qcompile(*words, **more):
     [
         ([], "required: MODEL"),
         (["nosuch.onnx"], "does not exist"),
-        (["."], "is a folder"),
+        (["."], "holds 3 .onnx files"),
         (["text.onnx"], "not an ONNX file"),
-        (["m.onnx"], "transformer"),
+        (["relu.onnx"], "nothing in this model can be quantized"),
+        (["m.onnx"], "--overhead-budget"),
         (["m.onnx", "--unknown"], "unrecognized arguments: --unknown"),
         (["m.onnx", "--calib", "nosuch.npz"], ""),
         (["m.onnx", "--bop-budget", "much"], "--bop-budget"),
@@ -41,7 +43,7 @@ def qcompile(*words, **more):
         (["analyze"], "required: MODEL"),
         (["analyze", "nosuch.onnx"], "does not exist"),
         (["analyze", "text.onnx"], "not an ONNX file"),
-        (["analyze", "m.onnx"], "transformer"),
+        (["analyze", "relu.onnx"], "nothing in this model can be quantized"),
         (["analyze", "m.onnx", "--bop-budget", "7"], "(0, 1]"),
         (["analyze", "m.onnx", "--save-stats", "m.onnx"], "is a file that is read"),
         (["analyze", "m.onnx", "--images", "0"], "at least 1"),
@@ -61,6 +63,10 @@ def qcompile(*words, **more):
 def test_what_users_can_fix_is_one_line_and_exit_code_2(model, words, says):
     folder = model.parent
     (folder / "text.onnx").write_text("certainly not a protocol buffer")
+    relu = onnx.parser.parse_model(
+        '<ir_version: 9, opset_import: ["": 17]> g (float[n, 4] x) => (float[n, 4] y) { y = Relu (x) }'
+    )
+    onnx.save(relu, folder / "relu.onnx")
     before = sorted(os.listdir(folder))
     done = qcompile(*words, cwd=folder)
     assert done.returncode == 2, done.stderr

@@ -46,7 +46,7 @@ def test_strict_bits_leave_out_blocks():
 @pytest.mark.parametrize(("name", "measured"), [("mixq", True), ("lrp", False)])
 def test_methods_by_relevance(name, measured):
     found = method(method=name)
-    assert (found.relevance, found.sensitivity, found.refine) == (True, measured, False)
+    assert (found.relevance, found.sensitivity, found.refine) == (True, measured, True)
     assert found.space.folded
     assert {(scheme.groups, scheme.block) for scheme in found.space.schemes} == {(1, 0)}
     assert found.space.weight_blocks == (0,)

@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "options": FOUNDATION | STAGES,
     "report": FOUNDATION | STAGES | {"latency", "options"},
     "deploy": {"errors", "ir", "runtime_ops"},
-    "integrations": {"driver", "options"},
+    "integrations": {"calibration", "driver", "options"},
     "verification": FOUNDATION | {"report", "runtime_ops"},
     "cli": {"errors", "progress", "driver", "options", "report", "deploy", "verification"},
     "models": {"errors", "ir"},

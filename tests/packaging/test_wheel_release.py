@@ -27,6 +27,7 @@ import json, sys
 import numpy as np, onnxruntime
 import qcompiler
 from qcompiler import runtime_ops
+from qcompiler.runtime_ops.library import packed_bytes
 options = onnxruntime.SessionOptions()
 options.register_custom_ops_library(str(runtime_ops.library_path()))
 session = onnxruntime.InferenceSession(sys.argv[1], options)
@@ -36,7 +37,7 @@ data = np.load(sys.argv[2])
 print(json.dumps({
     "package": qcompiler.__file__,
     "library": str(runtime_ops.library_path()),
-    "packed": runtime_ops.packed_bytes(),
+    "packed": packed_bytes(),
     "paths": [path.name for path in runtime_ops.cpu_paths() if path.built],
     "top1": float((logits.argmax(1) == data["labels"]).mean()),
 }))
