@@ -115,7 +115,7 @@ def damaged(rng: Rng, content: bytes) -> bytes:
     if pick < 2:
         for _ in range(rng.integers(1, 8)):
             # Half of them where names and structure are: in the nodes, which come first.
-            end = len(data) if rng.random() < 0.5 else 3000
+            end = len(data) if rng.random() < 0.5 else min(3000, len(data))
             data[rng.integers(end)] ^= 1 << int(rng.integers(8))
     elif pick == 2:
         del data[rng.integers(len(data)) :]

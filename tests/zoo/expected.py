@@ -53,6 +53,6 @@ EXPECTED: dict[str, Expectation] = {
     "ViTPose": Expectation(2, {CONVOLUTION: 2}),
     "DETR": Expectation(3, {CROSS: 4, CONVOLUTION: 2}, "encoder and decoder"),
     "Mask R-CNN": Expectation(4, {CONVOLUTION: 7}, "Swin, feature pyramid, box and mask heads"),
-    "SwinIR": Expectation(4, {CONVOLUTION: 7}, "super-resolution"),
+    "SwinIR": Expectation(2, {CONVOLUTION: 7}, "super-resolution"),
     "WTPose": Expectation(6, {CONVOLUTION: 4}, "Swin, dilated attention in a waterfall"),
 }

@@ -111,9 +111,9 @@ def _mask_rcnn() -> nn.Module:
 def _swin_ir() -> nn.Module:
     blocks = [
         swin_transformer.SwinTransformerBlock(16, (8, 8), 2, window_size=4, shift_size=shift, mlp_ratio=2.0)
-        for shift in (0, 2, 0, 2)
+        for shift in (0, 2)
     ]
-    return SuperResolution((blocks[:2], blocks[2:]), 16)
+    return SuperResolution((blocks[:1], blocks[1:]), 16)
 
 
 def _wtpose() -> nn.Module:
