@@ -85,7 +85,8 @@ class Realiser:
         self._workers = threads or os.cpu_count() or 1
         constants = {tensor.name: tensor for tensor in model.graph.initializer}
         self.weights: dict[str, F32] = {
-            layer.name: tensor_array(constants[layer.weight]) for layer in structure.linears
+            layer.name: tensor_array(constants[layer.weight]).astype(np.float32, copy=False)  # may be mapped from a file
+            for layer in structure.linears
         }
         self.norms = {site.consumers[0]: site.norm for site in folds if len(site.consumers) == 1}
         self._inputs: dict[tuple[str, LinearChoice], LinearInput] = {}
