@@ -84,8 +84,9 @@ class Realiser:
         self._threads = threads
         self._workers = threads or os.cpu_count() or 1
         constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        # Those of a large model are mapped from a file, so nothing is copied.
         self.weights: dict[str, F32] = {
-            layer.name: tensor_array(constants[layer.weight]).astype(np.float32, copy=False)  # may be mapped from a file
+            layer.name: tensor_array(constants[layer.weight]).astype(np.float32, copy=False)
             for layer in structure.linears
         }
         self.norms = {site.consumers[0]: site.norm for site in folds if len(site.consumers) == 1}

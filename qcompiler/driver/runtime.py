@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 
 from qcompiler import runtime_ops
-from qcompiler.errors import RuntimeLibraryError
+from qcompiler.errors import RuntimeLibraryError, VerificationError
 from qcompiler.ir.weight_files import ROOT, in_files
 
 
@@ -17,6 +17,7 @@ def quantized_session(model: onnx.ModelProto | Path, threads: int) -> Any:
 
     Raises:
         RuntimeLibraryError: The library cannot be used.
+        VerificationError: ONNX Runtime refuses the model.
     """
     source = str(model) if isinstance(model, Path) else model.SerializeToString()
     try:
@@ -24,3 +25,8 @@ def quantized_session(model: onnx.ModelProto | Path, threads: int) -> Any:
         return runtime_ops.session(source, threads=threads or None, external_data=external)
     except runtime_ops.LibraryError as error:
         raise RuntimeLibraryError(str(error)) from error
+    except Exception as error:  # onnxruntime's exceptions share no base of their own
+        raise VerificationError(
+            f"ONNX Runtime cannot load the quantized model ({str(error).splitlines()[0]}): please report this model; "
+            "nothing was written"
+        ) from error
