@@ -66,7 +66,7 @@ def blamed_on(model: onnx.ModelProto, threads: int) -> Iterator[None]:
     """
     try:
         yield
-    except QcompilerError:
+    except (QcompilerError, MemoryError):
         raise
     except Exception as error:
         float_session(model, threads)

@@ -121,7 +121,7 @@ def check_written(path: Path, feed: Feed, threads: int) -> None:
     """
     try:
         outputs = float_outputs(quantized_session(path, threads))(feed)
-    except RuntimeLibraryError:
+    except (RuntimeLibraryError, VerificationError):
         raise
     except Exception as error:
         raise VerificationError(f"'{path}' was written but does not run: {str(error).splitlines()[0]}") from error

@@ -25,6 +25,8 @@ def quantized_session(model: onnx.ModelProto | Path, threads: int) -> Any:
         return runtime_ops.session(source, threads=threads or None, external_data=external)
     except runtime_ops.LibraryError as error:
         raise RuntimeLibraryError(str(error)) from error
+    except MemoryError:
+        raise
     except Exception as error:  # onnxruntime's exceptions share no base of their own
         raise VerificationError(
             f"ONNX Runtime cannot load the quantized model ({str(error).splitlines()[0]}): please report this model; "

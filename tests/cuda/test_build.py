@@ -63,7 +63,7 @@ def test_cpu_session_beside_it(folder: Path, tmp_path: Path) -> None:
     """A session on the CPU runs as ever; without a CUDA provider the library is not even opened."""
     code = (
         "import ctypes, sys, numpy as np, onnxruntime\n"
-        f"sys.path.insert(0, {str(CHECKOUT)!r})\n"
+        f"sys.path.append({str(CHECKOUT)!r})\n"
         "from tests.runtime_ops.nodes import linear_node, one_group\n"
         "from qcompiler import runtime_ops\n"
         "node = linear_node(np.eye(4, dtype=np.int8), one_group())\n"
