@@ -57,7 +57,8 @@ def check_server(models: Path, server: str) -> None:
     Raises:
         OutputPathError: There is such a model.
     """
-    for path in sorted(models.glob(f"*/*/{RECORD_FILE}")):
+    # Hidden folders are other processes' work in progress, and may be gone in a moment.
+    for path in sorted(models.glob(f"[!.]*/*/{RECORD_FILE}")):
         found = _read(path.parent)
         if found.server != server:
             raise OutputPathError(

@@ -22,6 +22,24 @@ def transpose(visit: Visit) -> Sequence[F32]:
     return [visit.relevance.transpose(np.argsort(axes))]
 
 
+def depth_to_space(visit: Visit) -> Sequence[F32]:
+    """Pixels back into the channels that they were cut from."""
+    images, channels, rows, columns = visit.input(0).shape
+    side = visit.attribute("blocksize")
+    x = visit.relevance.reshape(images, channels // side**2, rows, side, columns, side)
+    # Channels outermost or innermost among those that make one pixel's block.
+    order = (0, 1, 3, 5, 2, 4) if visit.attribute("mode", b"DCR") == b"CRD" else (0, 3, 5, 1, 2, 4)
+    return [x.transpose(order).reshape(images, channels, rows, columns)]
+
+
+def space_to_depth(visit: Visit) -> Sequence[F32]:
+    """Channels back into the pixels that they were cut from."""
+    images, channels, rows, columns = visit.input(0).shape
+    side = visit.attribute("blocksize")
+    x = visit.relevance.reshape(images, side, side, channels, rows // side, columns // side)
+    return [x.transpose(0, 3, 4, 1, 5, 2).reshape(images, channels, rows, columns)]
+
+
 def split(visit: Visit) -> Sequence[F32]:
     """The parts joined; a part that nobody read has none."""
     parts = [visit.arrival(index) for index in range(len(visit.arrived))]

@@ -192,6 +192,8 @@ _MOVES: Mapping[str, Back] = MappingProxyType({
     "Squeeze": moves.reshape,
     "Unsqueeze": moves.reshape,
     "Transpose": moves.transpose,
+    "DepthToSpace": moves.depth_to_space,
+    "SpaceToDepth": moves.space_to_depth,
     "Split": moves.split,
     "Concat": moves.concat,
     "Slice": moves.slice_,

@@ -125,6 +125,22 @@ def test_moves(which):
     np.testing.assert_array_equal(found["x"].ravel(), expected[1:])
 
 
+@pytest.mark.parametrize(
+    ("op", "options"),
+    [("DepthToSpace", {}), ("DepthToSpace", {"mode": "DCR"}), ("DepthToSpace", {"mode": "CRD"}), ("SpaceToDepth", {})],
+    ids=str,
+)
+def test_pixels_and_channels(op, options):
+    """Element numbers, run through the operator itself, as above."""
+    node, shape = helper.make_node(op, ["x"], ["y"], blocksize=2, **options), (2, 8, 4, 6)
+    (source,) = forward(node, {"x": np.arange(math.prod(shape), dtype=F).reshape(shape)})
+    relevance = whole(source.shape)
+    expected = np.zeros(math.prod(shape))
+    expected[source.astype(int).ravel()] = relevance.ravel()
+    found = back(node, {"x": whole(shape)}, {}, [relevance])["x"]
+    np.testing.assert_array_equal(found.ravel(), expected)
+
+
 def test_split_with_a_part_that_nobody_reads():
     node, constants = MOVES["Split"]
     x = whole(X)
