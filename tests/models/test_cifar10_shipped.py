@@ -42,9 +42,9 @@ def shipped(request, timm, tmp_path_factory):
         size = weights.stat().st_size
     path = folder / f"cifar10_{arch}.onnx"
     options = CompileOptions(
-        bop_budget=0.25, effort="low", executor="inline", images=32, probe_images=4, trial_images=8, threads=1
+        bop_budget=0.25, effort="low", executor="inline", images=16, probe_images=2, trial_images=4, threads=1
     )
-    result = compile_model(path, options, Reader(32))
+    result = compile_model(path, options, Reader(16))
     return SimpleNamespace(arch=arch, size=size, path=path, result=result)
 
 
@@ -64,7 +64,7 @@ def test_every_layer_is_found(shipped):
 
 
 def test_predictions_survive(shipped):
-    images = np.stack([2 * natural_image(seed, *IMAGE) - 1 for seed in range(1000, 1100)])
+    images = np.stack([2 * natural_image(seed, *IMAGE) - 1 for seed in range(1000, 1050)])
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
@@ -72,8 +72,8 @@ def test_predictions_survive(shipped):
         ort.InferenceSession(model, options, providers=["CPUExecutionProvider"]).run(None, {"input": images})[0]
         for model in (shipped.result.model.SerializeToString(), str(shipped.path))
     )
-    assert found.shape == (100, CLASSES)
+    assert found.shape == (50, CLASSES)
     assert len(set(expected.argmax(1))) >= 4  # the images are no photographs, but they do not all look alike
-    assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.7
+    assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.75
     centred = expected - expected.mean(1, keepdims=True)
-    assert np.linalg.norm(found - expected) / np.linalg.norm(centred) < 0.3
+    assert np.linalg.norm(found - expected) / np.linalg.norm(centred) < 0.25
