@@ -14,8 +14,8 @@ pytestmark = pytest.mark.zoo
 
 MOST_ERROR = 0.04  # of an output at W8A8
 MOST_DEVIATION = 1e-4  # of the fused operators from the readable graph: sums of float32 in another order
-# Families with operators that relevance has to cope with: several outputs, index notation, resizing, pooling. Relevance of
-# restored images (SwinIR) is not measured: that is a warning.
+# Families with operators that relevance has to cope with: several outputs, index notation, resizing, pooling. That of
+# restored images (SwinIR) is not measured, which is a warning.
 # WTPose is not among them: steps of blocks are found anew for every token, and with its number of tokens and layers no
 # image is without a value that falls on the other side of an edge, as MOST_DEVIATION asks.
 IN_BLOCKS = (
