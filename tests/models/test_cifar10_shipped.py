@@ -73,7 +73,7 @@ def test_predictions_survive(shipped):
         for model in (shipped.result.model.SerializeToString(), str(shipped.path))
     )
     assert found.shape == (50, CLASSES)
-    assert len(set(expected.argmax(1))) >= 4  # the images are no photographs, but they do not all look alike
+    assert len(set(expected.argmax(1))) >= 3  # the images are no photographs, but they do not all look alike
     assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.75
     centred = expected - expected.mean(1, keepdims=True)
     assert np.linalg.norm(found - expected) / np.linalg.norm(centred) < 0.25
