@@ -13,7 +13,7 @@ PURPOSE = "building the CIFAR-10 models"
 
 
 def _vit(timm: Any) -> Any:
-    # 64 tokens: two strided convolutions make 8x8 of 32x32. They help so short a training.
+    # 64 tokens: two strided convolutions make 8x8 of 32x32.
     hybrid = timm.models.vision_transformer_hybrid
     stem = hybrid.ConvStem(channels=(32, 96), depth=2, stride=(2, 2), padding=1)
     return timm.models.vision_transformer.VisionTransformer(
