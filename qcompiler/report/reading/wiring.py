@@ -11,6 +11,16 @@ from numpy.typing import NDArray
 
 DOMAIN = "qcompiler"
 
+# What the operators accept; counting with other numbers would divide by zero or take for ever.
+_RANGES = {
+    "bits": (1, 8),
+    "qk_bits": (1, 8),
+    "v_bits": (1, 8),
+    "block": (1, 2**24),
+    "rotate": (1, 128),
+    "num_heads": (1, 2**16),
+}
+
 
 class Wiring:
     """The tensors of one graph by name."""
@@ -47,6 +57,10 @@ class Wiring:
 
 
 def whole_numbers(node: onnx.NodeProto, *names: str) -> tuple[int, ...] | None:
-    """Values of those attributes, or None where one of them is missing or no whole number."""
+    """Values of those attributes, or None where one of them is missing, no whole number, or not one that can run."""
     found = {item.name: item.i for item in node.attribute if item.type == onnx.AttributeProto.INT}
+    for name in found.keys() & _RANGES.keys():
+        low, high = _RANGES[name]
+        if not low <= found[name] <= high:
+            del found[name]
     return tuple(found[name] for name in names) if found.keys() >= set(names) else None
