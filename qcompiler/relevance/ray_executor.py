@@ -85,7 +85,7 @@ class RayExecutor:
                 # A compiler reports to nobody: Ray counts its uses by default.
                 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
                 ray.init(address="local", num_cpus=self._workers, include_dashboard=False, **quiet)
-        except (OSError, RuntimeError) as error:
+        except Exception as error:  # of no narrower class where a node does not start in time
             failed = f"the Ray cluster at RAY_ADDRESS={address} cannot be reached" if address else "Ray cannot start"
             first = "start the cluster, unset RAY_ADDRESS, or " if address else ""
             reason = (str(error) or type(error).__name__).splitlines()[0]

@@ -32,7 +32,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("digits_vit.onnx", "digits_vit.calib.npz"):
         shutil.copy(SHIPPED / name, folder)
     output = folder / "digits.onnx"
-    words = ["--bits", "w4a8", "--images", "8", "--threads", "1", "--quiet", "-o", output]
+    words = ["--bits", "w4a8", "--effort", "low", "--images", "8", "--threads", "1", "--quiet", "-o", output]
     assert main([str(word) for word in (folder / "digits_vit.onnx", *words)]) == 0
     return output
 

@@ -18,7 +18,7 @@ HOST = "127.0.0.1"
 _START = "import sys; from mlserver.cli import main; sys.argv = ['mlserver', 'start', sys.argv[1]]; main()"
 _PORTS = ("http_port", "grpc_port", "metrics_port")
 # Generous: nothing is measured with it, and machines that run tests can be busy.
-_START_SECONDS = 180
+_START_SECONDS = 600
 
 
 class Server:

@@ -235,7 +235,7 @@ def test_a_killed_server_loses_nothing_that_it_answered_and_serves_the_same_agai
 def test_a_few_seconds_of_load(server, digits, float_digits, images):
     paths = dict(zip(MODELS, (digits, float_digits), strict=True))
     requests = {name: exchanges(path, images, 4) for name, path in paths.items()}
-    tallies = run_load(server, requests, clients=8, seconds=2, slice_seconds=1)
+    tallies = run_load(server, requests, clients=8, seconds=dict.fromkeys(MODELS, 2), slice_seconds=1)
     for tally in tallies.values():
         assert (tally.failed, tally.wrong, tally.reasons) == (0, 0, [])
         assert tally.answers > 0

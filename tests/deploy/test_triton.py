@@ -23,7 +23,8 @@ from qcompiler.deploy.triton import triton_layout
 TYPES = {"tensor(float)": "TYPE_FP32", "tensor(float16)": "TYPE_FP16", "tensor(uint8)": "TYPE_UINT8"}
 
 
-@pytest.fixture(scope="module")
+# Of the session, so that tests are skipped before another fixture of the session compiles a model.
+@pytest.fixture(scope="session")
 def triton() -> ModuleType:
     """`model_config_pb2`, loaded by its path: the package around it needs gRPC, which nothing here does."""
     package = importlib.util.find_spec("tritonclient")

@@ -15,12 +15,7 @@ from .blocks import CHECKOUT, ELSEWHERE, RUN, SHOWN, blocks, blocks_of, pages
 
 MODEL = ("digits_vit.onnx", "digits_vit.calib.npz", "digits_vit.eval.npz")
 # What a page takes for granted: the README compiles in the line that also installs.
-PREPARED = {
-    "README.md": (
-        "qcompile models/digits_vit.onnx --bop-budget 0.25 --effort low -o digits.w4.onnx\n",
-        "cp digits.w4.onnx models/digits_vit.auto.onnx\n",
-    )
-}
+PREPARED = {"README.md": ("qcompile models/digits_vit.onnx --bop-budget 0.25 --effort low\n",)}
 COMMANDS = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
 
 

@@ -46,8 +46,8 @@ def digits(library: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("digits")
     for name in ("digits_vit.onnx", "digits_vit.calib.npz"):
         shutil.copy(SHIPPED / name, folder)
-    words = ["--bits", "w4a8", "--images", "8", "--threads", "1", "--quiet", "-o", str(folder / "digits.onnx")]
-    assert main([str(folder / "digits_vit.onnx"), *words]) == 0
+    words = ["--bits", "w4a8", "--effort", "low", "--images", "8", "--threads", "1", "--quiet"]
+    assert main([str(folder / "digits_vit.onnx"), *words, "-o", str(folder / "digits.onnx")]) == 0
     return folder / "digits.onnx"
 
 

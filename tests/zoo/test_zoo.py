@@ -88,6 +88,6 @@ def test_family_in_blocks(exported, tmp_path, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ViT", "BEiT", "EVA-02", "Swin V2", "DETR", "SwinIR", "WTPose"])
+@pytest.mark.parametrize("name", ["ViT", "BEiT", "EVA-02", "Swin V2", "SwinIR"])
 def test_family_from_the_other_exporter(exported, tmp_path, name):
     check(name, compiled(exported(name, "dynamo"), tmp_path, **GROUPS))
