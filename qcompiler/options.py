@@ -45,8 +45,8 @@ class CompileOptions:
         group_candidates: Group counts to choose from, per quantizer.
         first_last_bits: Width of patch embedding and head, weights and activations.
         images: Most calibration images to use.
-        probe_images: Images that sensitivities are measured on.
-        trial_images: Images that whole plans are tried out on.
+        probe_images: Images that sensitivities are measured on; None for as many as the model's size allows.
+        trial_images: Images that whole plans are tried out on; None likewise.
         stop_after: Stage whose graph is the result: ``canonicalise``, ``quantize`` or ``lower``.
         verify_each: Check the graph after every pass instead of every stage.
         allow_collapse: Write the model also when hardly anything of the float model's prediction is left in it.
@@ -73,8 +73,8 @@ class CompileOptions:
     group_candidates: tuple[int, ...] = (1, 4, 8, 16)
     first_last_bits: int = 8
     images: int = 256
-    probe_images: int = 16
-    trial_images: int = 64
+    probe_images: int | None = None
+    trial_images: int | None = None
     stop_after: str = "lower"
     verify_each: bool = False
     allow_collapse: bool = False
@@ -119,7 +119,7 @@ class CompileOptions:
             raise OptionError(f"--first-last-bits {self.first_last_bits} is not in 2..8")
         if not self.group_candidates or not all(1 <= count <= 64 for count in self.group_candidates):
             raise OptionError("group candidates must be whole numbers in 1..64, at least one")
-        if self.images < 1 or self.probe_images < 1 or self.trial_images < 1:
+        if any(count is not None and count < 1 for count in (self.images, self.probe_images, self.trial_images)):
             raise OptionError("the number of calibration images must be at least 1")
         if self.threads < 0:
             raise OptionError(f"--threads {self.threads} is negative; 0 means all cores")

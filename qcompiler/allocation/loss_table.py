@@ -46,6 +46,14 @@ class LossTable:
     attentions: Mapping[str, tuple[AttentionCandidate, ...]]
     attention_losses: Mapping[str, AttentionLosses]
 
+    def with_shares(self, shares: Mapping[str, float]) -> LossTable:
+        """The table with the losses of weights times a factor for each layer; layers without one keep theirs."""
+        scaled = {
+            name: replace(found, weights=tuple(shares.get(name, 1.0) * loss for loss in found.weights))
+            for name, found in self.linear_losses.items()
+        }
+        return replace(self, linear_losses=scaled)
+
     def of(self, name: str, decision: LinearChoice | AttentionChoice) -> float:
         """Predicted loss of one layer alone under a decision, unweighted."""
         options, decisions = replace(

@@ -33,11 +33,15 @@ class MomentAccumulator:
 
     def add(self, x: F32, held_out: bool) -> None:
         """Take one batch of the input ``[..., N, C]``."""
-        seen, quantized = self._item.rows(x if x.ndim > 2 else x[:, None, :])
-        found = [quantized.T @ quantized, quantized.T @ seen, seen.T @ seen]
-        kept = self._sums.setdefault(held_out, [np.zeros_like(part) for part in found])
-        for total, part in zip(kept, found, strict=True):
-            total += part
+        seen, quantized = _rows(self._item, x)
+        kept = self._sums.setdefault(held_out, [])
+        first = not kept
+        # One after the other: a matrix of a wide layer takes as much as several layers of its model.
+        for index, (left, right) in enumerate(((quantized, quantized), (quantized, seen), (seen, seen))):
+            if first:
+                kept.append(left.T @ right)
+            else:
+                kept[index] += left.T @ right
         self._rows[held_out] += len(seen)
 
     def result(self) -> tuple[InputMoments, InputMoments | None]:
@@ -54,6 +58,25 @@ class MomentAccumulator:
             return None
         gram, cross, power = self._sums[held_out]
         return InputMoments(gram, cross, power, self._rows[held_out])
+
+
+def channel_energy(item: LinearInput, x: F32) -> F32:
+    """Diagonal of the second moment of one batch of the quantized input, float32 ``[C]``.
+
+    All that weights need where there are too few rows for anything else; the moments of a wide layer take far more.
+
+    Args:
+        item: Quantizer of the input.
+        x: The batch ``[..., N, C]``.
+    """
+    _, quantized = _rows(item, x)
+    found: F32 = np.einsum("rc,rc->c", quantized, quantized)
+    return found
+
+
+def _rows(item: LinearInput, x: F32) -> tuple[F32, F32]:
+    """Float and quantized rows; images that are pooled are apart, so that each has ranges of its own."""
+    return item.rows(x if x.ndim > 2 else x[:, None, :])
 
 
 def collect_moments(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from qcompiler.cli.parser import (
@@ -11,6 +12,7 @@ from qcompiler.cli.parser import (
     add_measurement_flags,
     add_output_flags,
     add_preprocessing_flags,
+    add_resume_flag,
     preprocessing_of,
     thread_count,
 )
@@ -42,6 +44,7 @@ def build_parser() -> Parser:
     analysis.add_argument(
         "--threads", type=thread_count, metavar="N", default=default.threads, help="0 for all cores (default)"
     )
+    add_resume_flag(analysis, "statistics, relevance and sensitivities", "<MODEL>.resume")
     add_calibration_flags(parser)
     add_preprocessing_flags(parser)
     add_output_flags(parser)
@@ -66,8 +69,11 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> None:
         images=arguments.images,
         stats=arguments.stats,
         save_stats=arguments.save_stats,
+        resume=arguments.resume,
     )
     model = existing_model(arguments.model)
+    if options.resume == Path():
+        options = replace(options, resume=model.with_name(f"{model.name}.resume"))
     if arguments.save_stats is not None:
         check_output(arguments.save_stats, "--save-stats", given(model, arguments.calib))
     preprocessing = preprocessing_of(arguments)
@@ -78,6 +84,8 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> None:
     with terminal.progress() as progress:
         result = driver.analyze_model(model, options, arguments.calib, preprocessing=preprocessing, progress=progress)
     terminal.warn(result.warnings)
+    if result.resumed is not None:
+        terminal.show(f"resumed: {result.resumed}")
     terminal.result({"model": str(model), **result.to_dict()})
     if arguments.report is not None:
         driver.write_analysis({"model": model.name, **result.to_dict()}, arguments.report)

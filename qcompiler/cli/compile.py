@@ -15,6 +15,7 @@ from qcompiler.cli.parser import (
     add_measurement_flags,
     add_output_flags,
     add_preprocessing_flags,
+    add_resume_flag,
     preprocessing_of,
     thread_count,
 )
@@ -141,16 +142,7 @@ def add_compile_flags(parser: Parser) -> None:
         default=STAGES[-1],
         help="write the graph of an earlier stage: the canonical float graph, or the readable quantized one",
     )
-    work.add_argument(
-        "--resume",
-        type=Path,
-        nargs="?",
-        const=Path(),
-        metavar="DIR",
-        help="keep statistics, sensitivities and tried plans in DIR (default: <output>.resume) as they are measured, "
-        "take over what an interrupted run with the same model, data and options left there, and remove them at the "
-        "end; without --resume nothing is kept. Give it after MODEL",
-    )
+    add_resume_flag(work, "statistics, sensitivities and tried plans", "<output>.resume")
     work.add_argument("--report", type=Path, metavar="DIR", help="write report.html and report.json into DIR")
     work.add_argument("--verify-each", action="store_true", help="check the graph after every pass, not every stage")
     work.add_argument(

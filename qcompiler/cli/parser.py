@@ -87,6 +87,26 @@ def add_measurement_flags(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def add_resume_flag(group: argparse._ArgumentGroup, kept: str, default: str) -> None:
+    """``--resume [DIR]``: an empty path without DIR.
+
+    Args:
+        group: Where it belongs.
+        kept: What is kept, in words.
+        default: The folder without DIR, in words.
+    """
+    group.add_argument(
+        "--resume",
+        type=Path,
+        nargs="?",
+        const=Path(),
+        metavar="DIR",
+        help=f"keep {kept} in DIR (default: {default}) as they are measured, "
+        "take over what an interrupted run with the same model, data and options left there, and remove them at the "
+        "end; without --resume nothing is kept. Give it after MODEL",
+    )
+
+
 def add_preprocessing_flags(parser: Parser) -> None:
     """How image files become the values that the model reads."""
     group = parser.add_argument_group("preprocessing of image files (resize, centre crop, scale to [0, 1], normalise)")

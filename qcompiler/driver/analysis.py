@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -10,11 +12,13 @@ from qcompiler import __version__
 from qcompiler.calibration.feeds import CalibrationReader
 from qcompiler.calibration.preprocess import Preprocessing
 from qcompiler.driver.fitting import fit_candidates
+from qcompiler.driver.image_counts import probe_images
 from qcompiler.driver.images import first_images
 from qcompiler.driver.layer_analyses import conservation, layer_analyses
 from qcompiler.driver.losses import LossMeasurement
 from qcompiler.driver.outputs import check_places, write_all
-from qcompiler.driver.stages import Stages
+from qcompiler.driver.resume import Resume
+from qcompiler.driver.stages import Opened, Stages
 from qcompiler.options import CompileOptions
 from qcompiler.progress import Progress, Silent
 from qcompiler.report.analysis import AnalysisResult
@@ -36,7 +40,8 @@ def analyze_model(
 
     Args:
         model: Path of an ONNX file, or a model in memory; never changed.
-        options: As for a compilation; budgets, effort, rule and executor matter, output options do not.
+        options: As for a compilation; budgets, effort, rule, executor and the folder of ``resume`` matter, output
+            options do not.
         calibration: As for :func:`~qcompiler.driver.compile.compile_model`.
         preprocessing: How image files become values.
         progress: Told about the stages.
@@ -51,15 +56,22 @@ def analyze_model(
     check_places([options.save_stats])
     stages = Stages(options, progress)
     opened = stages.open(model, calibration, preprocessing)
+    with closing(Resume(options, opened.canonical.model, opened.data)) as resume:
+        return _analyze(stages, opened, resume)
+
+
+def _analyze(stages: Stages, opened: Opened, resume: Resume) -> AnalysisResult:
+    """From calibration to the result; what `resume` keeps is forgotten then."""
+    options, progress = stages.options, stages.progress
     canonical, reader = opened.canonical, opened.data.reader
-    statistics = stages.statistics(opened)
-    relevance = stages.relevance(opened)
+    statistics = resume.statistics(lambda: stages.statistics(opened))
+    relevance = resume.relevance(lambda: stages.relevance(opened))
     with stages.clock("sensitivity"):
         candidates = fit_candidates(stages.realiser(opened, statistics), opened.method.space, options, progress)
         measurement = LossMeasurement(
-            opened.predicting, canonical.structure, opened.operands, opened.method, options, progress
+            opened.predicting, canonical.structure, opened.operands, opened.method, options, progress, resume
         )
-        table = measurement.run(candidates, first_images(reader, options.probe_images))
+        table = measurement.run(candidates, first_images(reader, probe_images(options, canonical.structure)))
     order = [node.name for node in canonical.model.graph.node]
     result = AnalysisResult(
         version=__version__,
@@ -72,4 +84,6 @@ def analyze_model(
         seconds=stages.seconds,
     )
     write_all([(options.save_stats, statistics.save)])
+    result = replace(result, resumed=resume.taken())
+    resume.remove()
     return result

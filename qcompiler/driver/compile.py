@@ -17,6 +17,7 @@ from qcompiler.driver.annotate import annotate, finish
 from qcompiler.driver.checks import check_collapse, check_cost, check_output, check_written
 from qcompiler.driver.coverage import measure_coverage
 from qcompiler.driver.effort import LEVELS
+from qcompiler.driver.image_counts import probe_images, trial_images
 from qcompiler.driver.images import first_feeds, first_images
 from qcompiler.driver.latency import PlanTimes
 from qcompiler.driver.layers import bit_operations, layer_reports, widths_text
@@ -181,7 +182,9 @@ class _Compilation:
                 times,
                 resume,
             )
-            probes, trials = (first_images(reader, count) for count in (options.probe_images, options.trial_images))
+            structure = opened.canonical.structure
+            counts = probe_images(options, structure), trial_images(options, structure)
+            probes, trials = (first_images(reader, count) for count in counts)
             with self.stages.clock("search"):
                 found = search.run(probes, trials, model_bytes(opened.original))
             choices = found.choices

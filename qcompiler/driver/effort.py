@@ -15,6 +15,7 @@ class Effort:
         neighbours: Widths to choose from on either side of the one that the budget pays for.
         trials: Plans that are tried out besides the first; 0 tries none out.
         relevance_images: Images that relevance is propagated on.
+        share_images: Images that the gain of second-order rounding is estimated from.
         weight_images: Images that the weights are fitted to; None for all.
     """
 
@@ -22,11 +23,12 @@ class Effort:
     neighbours: int
     trials: int
     relevance_images: int
+    share_images: int
     weight_images: int | None
 
 
 LEVELS = {
-    "low": Effort(widths=1, neighbours=1, trials=0, relevance_images=4, weight_images=48),
-    "default": Effort(widths=3, neighbours=2, trials=20, relevance_images=16, weight_images=None),
-    "high": Effort(widths=6, neighbours=2, trials=40, relevance_images=32, weight_images=None),
+    "low": Effort(widths=1, neighbours=1, trials=0, relevance_images=4, share_images=16, weight_images=48),
+    "default": Effort(widths=3, neighbours=2, trials=20, relevance_images=16, share_images=64, weight_images=None),
+    "high": Effort(widths=6, neighbours=2, trials=40, relevance_images=32, share_images=64, weight_images=None),
 }

@@ -15,8 +15,9 @@ from threadpoolctl import threadpool_limits
 from qcompiler.allocation.attention_candidates import attention_bookkeeping
 from qcompiler.allocation.candidates import input_bookkeeping
 from qcompiler.calibration.feeds import CalibrationReader
-from qcompiler.calibration.moments import HELD_OUT, MomentAccumulator, collect_moments
+from qcompiler.calibration.moments import HELD_OUT, MomentAccumulator, channel_energy, collect_moments
 from qcompiler.calibration.statistics import Statistics
+from qcompiler.driver.memory_gate import MemoryGate
 from qcompiler.errors import OptionError
 from qcompiler.ir.fold_sites import FoldSite
 from qcompiler.ir.structure import LinearLayer, Structure
@@ -25,7 +26,7 @@ from qcompiler.quant.attention_inputs import AttentionSamples, fit_attention
 from qcompiler.quant.bookkeeping import weight_bops
 from qcompiler.quant.choices import AttentionChoice, Choices, LinearChoice
 from qcompiler.quant.fit_inputs import InputSamples, fit_input
-from qcompiler.quant.fit_weights import MOMENT_ROWS_PER_CHANNEL, linear_weight
+from qcompiler.quant.fit_weights import MOMENT_ROWS_PER_CHANNEL, enough_rows, linear_weight, nearest_weight
 from qcompiler.quant.groups import CHANNELS, F32, ROWS
 from qcompiler.quant.inputs import LinearInput
 from qcompiler.quant.moments import InputMoments
@@ -34,7 +35,10 @@ from qcompiler.quant.sites import Role, attention_sites, linear_product
 from qcompiler.relevance.suffix import Operand
 
 MOMENT_BYTES = 1 << 30  # most that is held at a time
-MOMENTS_OF_A_LAYER = 6  # float32 matrices: three to fit to, three held out
+MOMENTS_OF_A_LAYER = 7  # float32 matrices [C, C]: three to fit to, three held out, and one on its way into them
+FIT_BYTES = 1 << 30  # most that fits of weights hold at a time, beside the moments of all images
+MATRICES_OF_A_FIT = 4  # as above: a float64 matrix and the copy that a solver works on
+MATRICES_OF_A_SAMPLE = 4  # as above: moments of one layer's sample
 
 Moments = tuple[InputMoments, InputMoments | None]
 
@@ -83,6 +87,7 @@ class Realiser:
         self._integer = integer
         self._threads = threads
         self._workers = threads or os.cpu_count() or 1
+        self._gate = MemoryGate(FIT_BYTES)
         constants = {tensor.name: tensor for tensor in model.graph.initializer}
         # Those of a large model are mapped from a file, so nothing is copied.
         self.weights: dict[str, F32] = {
@@ -171,14 +176,22 @@ class Realiser:
                 )
             except OptionError as error:
                 raise OptionError(f"layer '{name}': {error}") from None
+            finally:
+                release(self.weights[name])  # all inputs are fitted before the first weight
         return self._inputs[key]
 
     def _sampled(self, name: str, choice: LinearChoice, item: LinearInput) -> LinearPlan:
         key = (name, choice)
         if key not in self._linears:
-            accumulator = MomentAccumulator(item)
-            accumulator.add(self.input_samples(self.structure.linear(name)).sample, held_out=False)
-            self._linears[key] = self._linear(name, choice, item, accumulator.result())
+            sample = self.input_samples(self.structure.linear(name)).sample
+            channels = sample.shape[-1]
+            if not enough_rows(sample.size // channels, channels):
+                self._linears[key] = self._linear(name, choice, item, channel_energy(item, sample))
+            else:
+                with self._gate.hold((MATRICES_OF_A_SAMPLE + MATRICES_OF_A_FIT) * self._matrix_bytes(name)):
+                    accumulator = MomentAccumulator(item)
+                    accumulator.add(sample, held_out=False)
+                    self._linears[key] = self._linear(name, choice, item, accumulator.result())
         return self._linears[key]
 
     def _moments(
@@ -202,9 +215,8 @@ class Realiser:
         pool: ThreadPoolExecutor,
     ) -> list[LinearPlan]:
         images = min((count for count in (most, held) if count is not None), default=None)
-        found = [
-            self._sampled(name, choice, inputs[name]) for name, choice in choices.items() if self._too_few(name, images)
-        ]
+        few = [name for name in choices if self._too_few(name, images)]
+        found = list(pool.map(lambda name: self._sampled(name, choices[name], inputs[name]), few))
         parts = list(self._parts([name for name in choices if not self._too_few(name, images)]))
         whole = 0  # images, known after the first run
 
@@ -216,11 +228,27 @@ class Realiser:
         if not parts and images is not None:
             progress(images)
         for run, part in enumerate(parts):
-            moments = self._moments({name: inputs[name] for name in part}, reader, partial(advance, run), most)
-            found += pool.map(
-                lambda name, moments=moments: self._linear(name, choices[name], inputs[name], moments[name]), part
-            )
+            found += self._part(part, choices, inputs, reader, partial(advance, run), most, pool)
         return found
+
+    def _part(
+        self,
+        names: Sequence[str],
+        choices: Mapping[str, LinearChoice],
+        inputs: Mapping[str, LinearInput],
+        reader: CalibrationReader,
+        progress: Callable[[int], None],
+        most: int | None,
+        pool: ThreadPoolExecutor,
+    ) -> list[LinearPlan]:
+        """Layers whose moments are collected in one run and forgotten afterwards, before those of the next."""
+        moments = self._moments({name: inputs[name] for name in names}, reader, progress, most)
+
+        def fit(name: str) -> LinearPlan:
+            with self._gate.hold(MATRICES_OF_A_FIT * self._matrix_bytes(name)):
+                return self._linear(name, choices[name], inputs[name], moments.pop(name))
+
+        return list(pool.map(fit, names))
 
     def _too_few(self, name: str, images: int | None) -> bool:
         """Whether so many images cannot determine a layer's weights: collecting their moments would be for nothing."""
@@ -233,7 +261,7 @@ class Realiser:
         part: list[str] = []
         held = 0
         for name in names:
-            size = MOMENTS_OF_A_LAYER * 4 * len(self.weights[name]) ** 2
+            size = MOMENTS_OF_A_LAYER * self._matrix_bytes(name)
             if part and held + size > MOMENT_BYTES:
                 yield part
                 part, held = [], 0
@@ -242,8 +270,14 @@ class Realiser:
         if part:
             yield part
 
-    def _linear(self, name: str, choice: LinearChoice, item: LinearInput, moments: Moments) -> LinearPlan:
-        weight = linear_weight(self.weights[name], item, choice.weight_bits, choice.weight_block, *moments)
+    def _matrix_bytes(self, name: str) -> int:
+        """Bytes of one float32 matrix of second moments of a layer's input."""
+        return 4 * len(self.weights[name]) ** 2
+
+    def _linear(self, name: str, choice: LinearChoice, item: LinearInput, known: Moments | F32) -> LinearPlan:
+        """Fit a layer to moments of its input, or to the energy of its channels where there are too few rows."""
+        given = self.weights[name], item, choice.weight_bits, choice.weight_block
+        weight = linear_weight(*given, *known) if isinstance(known, tuple) else nearest_weight(*given, known)
         release(self.weights[name])
         return LinearPlan(name, weight, item.quantizer, item.normalize)
 

@@ -13,7 +13,7 @@ from qcompiler.allocation.losses import LEAST
 from qcompiler.allocation.program import Choice, Limits, solve
 from qcompiler.calibration.inputs import Feed
 from qcompiler.driver.effort import LEVELS
-from qcompiler.driver.fitting import fit_candidates
+from qcompiler.driver.fitting import Candidates, fit_candidates
 from qcompiler.driver.latency import PlanTimes
 from qcompiler.driver.layers import fixed_layers, free_products
 from qcompiler.driver.losses import LossMeasurement, losses_from_relevance
@@ -22,11 +22,13 @@ from qcompiler.driver.realise import Realiser
 from qcompiler.driver.resume import Resume
 from qcompiler.driver.trial import Trial, plain_size
 from qcompiler.driver.weighing import Weighing, moves
+from qcompiler.driver.weight_shares import weight_shares
 from qcompiler.errors import BudgetError
 from qcompiler.options import CompileOptions
 from qcompiler.progress import Progress
 from qcompiler.quant.choices import GROUPS, AttentionChoice, Choices, LinearChoice
 from qcompiler.quant.plan import Widths
+from qcompiler.quant.sites import Role
 from qcompiler.relevance.suffix import Operand
 from qcompiler.report.search import PlanPoint
 
@@ -115,10 +117,22 @@ class Search:
             table = measurement.run(candidates, probes)
         else:
             table = losses_from_relevance(candidates, self._structure, self._relevance)
+        table = table.with_shares(self._shares(candidates, trials))
         limits = self._limits(table, original_bytes)
         if not (self._method.refine and LEVELS[self._options.effort].trials):
             return Found(self._program(table, limits, Weighing())[0], (), table)
         return self._refined(table, limits, Trial(self._model, trials, self._options.threads))
+
+    def _shares(self, candidates: Candidates, feeds: Sequence[Feed]) -> dict[str, float]:
+        """What fitting the weights leaves of their losses, which are those of weights rounded to nearest."""
+        images = len(next(iter(feeds[0].values())))
+        few = feeds[: -(-LEVELS[self._options.effort].share_images // images)]
+        self._progress.stage("estimate the fit of weights")
+        inputs = {
+            name: (self._operands[f"{name}:{Role.INPUT.value}"].tensor, len(found.float_weight))
+            for name, found in candidates.linears.items()
+        }
+        return weight_shares(self._model, inputs, few, self._options.threads)
 
     def fixed_choices(self) -> dict[str, LinearChoice]:
         """Decisions of patch embedding and head."""

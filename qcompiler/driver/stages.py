@@ -28,6 +28,7 @@ from qcompiler.errors import CalibrationDataError, UnsupportedModelError
 from qcompiler.ir.fold_sites import FoldSite, fold_sites
 from qcompiler.ir.joint_output import with_joint_output
 from qcompiler.ir.loading import load_model
+from qcompiler.ir.temporary_folders import remove_abandoned
 from qcompiler.ir.weight_files import WeightFiles
 from qcompiler.ir.widening import widen
 from qcompiler.options import CompileOptions
@@ -122,6 +123,7 @@ class Stages:
             QcompilerError: Model, data or options cannot be used.
         """
         path = None if isinstance(source, onnx.ModelProto) else Path(source)
+        remove_abandoned()
         with self.stage("canonicalise"):
             files = WeightFiles()
             original = load_model(source, files)

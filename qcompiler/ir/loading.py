@@ -10,7 +10,7 @@ import onnx
 
 from qcompiler.errors import ModelFileError, NonFiniteError
 from qcompiler.ir.external_data import is_large, map_external, move_to_files
-from qcompiler.ir.validation import check_operators, check_outputs, weight_values
+from qcompiler.ir.validation import check_operators, check_outputs, check_parameters, weight_values
 from qcompiler.ir.weight_files import WeightFiles, declared, in_files, is_external, tensor_array
 
 _FLOATS = {
@@ -33,7 +33,8 @@ def load_model(source: str | Path | onnx.ModelProto, files: WeightFiles | None =
         The model, weights included or, where it is large, in files (:mod:`qcompiler.ir.weight_files`).
 
     Raises:
-        ModelFileError: no such file, not an ONNX file, missing external data, or the ONNX checker refuses it.
+        ModelFileError: no such file, not an ONNX file, missing external data, a weight without values, or the ONNX
+            checker refuses it.
         UnsupportedModelError: an output is not computed by a node.
         NonFiniteError: a weight holds NaN or infinity; the message names it.
     """
@@ -48,6 +49,7 @@ def load_model(source: str | Path | onnx.ModelProto, files: WeightFiles | None =
         if files is not None:
             move_to_files(model, files)
     check_outputs(model)
+    check_parameters(model)
     check_finite(model)
     return model
 

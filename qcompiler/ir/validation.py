@@ -12,6 +12,11 @@ from qcompiler import __version__
 from qcompiler.errors import ModelFileError, UnsupportedModelError
 from qcompiler.ir.saving import DOMAIN, DOMAIN_VERSION
 
+# Inputs behind the first are parameters; elsewhere (Resize, Reshape, Concat) a constant without values can be meant.
+_WITH_PARAMETERS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "GroupNormalization"}
+_WITH_PARAMETERS |= {"InstanceNormalization", "LayerNormalization", "RMSNormalization", "SkipLayerNormalization"}
+_WITH_PARAMETERS |= {"SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization"}
+
 
 def check_operators(model: onnx.ModelProto) -> None:
     """Refuse a quantized model whose operators have another version than those of this qcompile.
@@ -43,6 +48,32 @@ def check_outputs(model: onnx.ModelProto) -> None:
             raise UnsupportedModelError(
                 f"the output '{output.name}' is an input or a constant of the model; remove it from the outputs"
             )
+
+
+def check_parameters(model: onnx.ModelProto) -> None:
+    """Refuse weights, scales and biases without values.
+
+    ONNX Runtime takes some of them for parameters that are left out; no operator defines them, and other runtimes and
+    versions refuse the model.
+
+    Raises:
+        ModelFileError: A weight, scale or bias has a size of zero; the message names it.
+    """
+    shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            for item in node.attribute:
+                if item.name == "value":
+                    shapes[node.output[0]] = list(item.t.dims)
+    for node in model.graph.node:
+        if node.op_type not in _WITH_PARAMETERS:
+            continue
+        for name in node.input[1:]:
+            if 0 in shapes.get(name, ()):
+                raise ModelFileError(
+                    f"weight '{name}' of node '{node.name or node.output[0]}' ({node.op_type}) holds no values: its "
+                    f"shape is {shapes[name]}; export the model again"
+                )
 
 
 def weight_values(tensor: onnx.TensorProto) -> NDArray[Any]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from qcompiler.errors import OutputPathError
+from qcompiler.ir.temporary_folders import temporary_folder
 
 ROOT = "/"
 LARGE = 512 << 20  # bytes of weights from which they stay in files
@@ -73,7 +74,7 @@ class WeightFiles:
     def _write(self, name: str, kind: int, dims: tuple[int, ...], content: bytes | memoryview) -> onnx.TensorProto:
         try:
             if self._folder is None:
-                self._folder = TemporaryDirectory(prefix="qcompile-")
+                self._folder = temporary_folder()
             path = Path(self._folder.name).resolve() / f"{self._written}.bin"
             path.write_bytes(content)
         except OSError as error:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import cholesky, lapack
 
 from qcompiler.quant.groups import F32
 from qcompiler.quant.moments import InputMoments
@@ -74,10 +75,11 @@ def compensate_inputs(weight: F32, moments: InputMoments, ridge: float = RIDGE) 
     Returns:
         Float weights ``[C, D]``; equal to ``weight`` where both inputs are equal.
     """
-    gram, cross = moments.gram.astype(np.float64), moments.cross.astype(np.float64)
+    gram = moments.gram.astype(np.float64)
     strength = ridge * float(np.trace(gram)) / len(gram) or 1.0  # inputs that are all zero leave the weights alone
-    wanted = cross @ weight + strength * weight
-    return np.linalg.solve(gram + strength * np.eye(len(gram)), wanted).astype(np.float32)
+    wanted = moments.cross.astype(np.float64) @ weight + strength * weight
+    gram.flat[:: len(gram) + 1] += strength
+    return np.linalg.solve(gram, wanted).astype(np.float32)
 
 
 def second_order(
@@ -100,9 +102,7 @@ def second_order(
         return round_to_nearest(weight, grid)
     # The most energetic inputs are rounded first, while every other channel can still absorb their error.
     order = np.argsort(-diagonal, kind="stable")
-    damped = hessian[np.ix_(order, order)] + np.eye(len(order)) * damping * mean  # float64 from here on
-    # Row i of the upper Cholesky factor of H^-1 spreads the error of channel i over the channels after it.
-    factor = np.ascontiguousarray(np.linalg.cholesky(np.linalg.inv(damped)).T)
+    factor = inverse_factor(hessian, order, damping * mean)
     remaining = weight[order].astype(np.float64)
     step, zero = (np.broadcast_to(x, weight.shape)[order] for x in grid.steps(len(weight)))
     codes = np.empty(weight.shape, np.int8)
@@ -117,3 +117,20 @@ def second_order(
             remaining[i + 1 : end] -= np.outer(factor[i, i + 1 : end], errors[i - begin])
         remaining[end:] -= factor[begin:end, end:].T @ errors
     return QuantizedWeight(codes, grid.scale, grid.bits, grid.blocks)
+
+
+def inverse_factor(hessian: NDArray[np.floating[Any]], order: NDArray[np.intp], added: float) -> NDArray[np.float64]:
+    """Upper Cholesky factor of ``(hessian[order, order] + added * identity)^-1``, ``[C, C]``.
+
+    Row i spreads the error of channel i over the channels after it. With rows and columns turned round the matrix is
+    ``L L^T``; then ``L^-1``, turned back, is that factor: the inverse is never formed, and all happens in one matrix,
+    which for wide layers is as large as several layers of the model.
+    """
+    turned = order[::-1]
+    matrix = hessian[np.ix_(turned, turned)].astype(np.float64)
+    matrix.flat[:: len(matrix) + 1] += added
+    # The matrix is symmetric: its transpose is what LAPACK, which counts columns first, can work on in place.
+    lower = cholesky(matrix.T, lower=True, overwrite_a=True, check_finite=False)
+    inverse, _ = lapack.dtrtri(lower, lower=1, overwrite_c=1)
+    factor: NDArray[np.float64] = inverse[::-1, ::-1]
+    return factor

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from qcompiler.calibration.inputs import Feed
 from qcompiler.errors import NonFiniteError
+from qcompiler.ir.temporary_folders import temporary_folder
 from qcompiler.progress import Progress, Silent
 from qcompiler.quant.groups import F32
 from qcompiler.relevance.array_store import Array
@@ -141,7 +142,7 @@ class SensitivityProbe:
         return self._context.in_memory() if executor.transport is Transport.OBJECTS else self._context
 
     def _new_folder(self) -> Path:
-        self._folder = TemporaryDirectory(prefix="qcompile-")
+        self._folder = temporary_folder()
         return Path(self._folder.name)
 
 

@@ -21,6 +21,7 @@ class AnalysisResult:
         conservation: How much of the starting relevance arrives where, by name of the place and statistic.
         warnings: What the user should know.
         seconds: Time per stage.
+        resumed: What was taken over from an interrupted run, in words; None where nothing was looked for.
     """
 
     version: str
@@ -31,9 +32,10 @@ class AnalysisResult:
     conservation: Mapping[str, float]
     warnings: tuple[str, ...]
     seconds: Mapping[str, float]
+    resumed: str | None = None
 
     def to_dict(self) -> dict[str, object]:
-        """Everything as plain values, for ``--json`` and the report's JSON."""
+        """Everything that was found out as plain values, for ``--json`` and the report's JSON."""
         return {
             "version": self.version,
             "options": dict(self.options),

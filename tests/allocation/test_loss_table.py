@@ -55,3 +55,11 @@ def test_loss_of_one_layer_is_unweighted():
         options, decisions = TABLE.options(lambda *_: 1.0)
         for choice, option in zip(decisions[name], options[name], strict=True):
             assert TABLE.of(name, choice) == option.cost
+
+
+def test_shares_scale_losses_of_weights_alone():
+    scaled = TABLE.with_shares({"two": 0.5})
+    assert scaled.linear_losses["one"] == TABLE.linear_losses["one"]
+    assert scaled.linear_losses["two"] == LinearLosses((5.0, 2.0), (1.5, 0.5))
+    assert scaled.attention_losses == TABLE.attention_losses
+    assert TABLE.linear_losses["two"].weights == (3.0, 1.0)

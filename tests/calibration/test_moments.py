@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qcompiler.calibration.collector import activations
-from qcompiler.calibration.moments import MomentAccumulator, collect_moments
+from qcompiler.calibration.moments import MomentAccumulator, channel_energy, collect_moments
 from qcompiler.errors import CalibrationDataError, NonFiniteError
 from qcompiler.quant.blocks import BlockQuantizer
 from qcompiler.quant.groups import CHANNELS, ROWS, GroupTable
@@ -74,6 +74,7 @@ def test_sums_over_all_rows(kind, shape):
     found, held_out = accumulator.result()
     check(found, ITEMS[kind], x)
     assert held_out is None
+    np.testing.assert_allclose(channel_energy(ITEMS[kind], x), np.diag(found.gram), rtol=1e-5)
 
 
 def test_pooled_images_do_not_share_their_channels():
@@ -84,7 +85,9 @@ def test_pooled_images_do_not_share_their_channels():
     x = (np.random.default_rng(0).standard_normal((40, 6)) ** 3).astype(F)
     accumulator = MomentAccumulator(item)
     accumulator.add(x, held_out=False)
-    check(accumulator.result()[0], item, x)
+    found, _ = accumulator.result()
+    check(found, item, x)
+    np.testing.assert_allclose(channel_energy(item, x), np.diag(found.gram), rtol=1e-5)
 
 
 @settings(deadline=None, max_examples=40)

@@ -1,6 +1,8 @@
 """`qcompile analyze MODEL`: what reaches the driver, and what the user sees of the analysis."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -34,7 +36,7 @@ def test_defaults(cli, analysed, model):
 
 def test_every_flag_reaches_the_driver(cli, analysed, model, tmp_path):
     words = "--calib photos --preset half --bop-budget 0.5 --effort low --lrp-rule gamma --executor inline"
-    words += " --threads 3 --images 32 --save-stats"
+    words += " --threads 3 --images 32 --resume state --save-stats"
     assert cli("analyze", model, *words.split(), tmp_path / "s.npz").code == 0
     (call,) = analysed
     assert (call.calibration, call.pre) == ("photos", PRESETS["half"])
@@ -46,9 +48,19 @@ def test_every_flag_reaches_the_driver(cli, analysed, model, tmp_path):
         threads=3,
         images=32,
         save_stats=tmp_path / "s.npz",
+        resume=Path("state"),
     )
     assert cli("analyze", model, "--stats", tmp_path / "s.npz").code == 0
     assert analysed[1].options == CompileOptions(stats=tmp_path / "s.npz")
+
+
+def test_resume_beside_the_model(cli, analysed, model, monkeypatch):
+    assert cli("analyze", model, "--resume").code == 0
+    assert analysed[0].options.resume == model.with_name(f"{model.name}.resume")
+    resumed = replace(ANALYSIS, resumed="the statistics from 'state'")
+    monkeypatch.setattr(driver, "analyze_model", lambda *given, **more: resumed)
+    assert "resumed: the statistics from 'state'" in cli("analyze", model, "--resume", "state").out
+    assert "resumed" not in json.loads(cli("analyze", model, "--resume", "state", "--json").out)
 
 
 def test_one_row_per_layer(cli, analysed, model):

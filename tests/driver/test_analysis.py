@@ -9,6 +9,7 @@ import pytest
 from qcompiler import driver
 from qcompiler.driver import analyze_model, compile_model
 from qcompiler.errors import BudgetError, CalibrationDataError, OutputPathError, UnsupportedModelError
+from qcompiler.relevance import sensitivity
 
 from .runs import fast, plain
 from .tiny import images, save
@@ -109,6 +110,31 @@ def test_statistics_are_shared_with_compilations(tmp_path):
     assert "calibrate" not in again.seconds
     from_file = compile_model(path, fast(effort="low", stats=stats)).model
     assert from_file == compile_model(path, fast(effort="low")).model
+
+
+def test_interrupted_and_resumed(tmp_path, monkeypatch):
+    path, state, names = save(tmp_path), tmp_path / "state", []
+    measure, most = sensitivity.measure_job, 5
+
+    def counted(context, job):
+        if len(names) == most:
+            raise KeyboardInterrupt
+        names.append(job.name)
+        return measure(context, job)
+
+    monkeypatch.setattr(sensitivity, "measure_job", counted)
+    with pytest.raises(KeyboardInterrupt):
+        analyze_model(path, fast(bits="w4a4", resume=state))
+    assert {item.name.partition("-")[0] for item in state.iterdir()} == {"statistics", "relevance", "measurements"}
+    most = None
+    result = analyze_model(path, fast(bits="w4a4", resume=state))
+    assert result.resumed == f"the statistics, the relevance of the layers, 5 sensitivities from '{state}'"
+    assert len(names) == len(set(names)) > 5
+    assert not state.exists()
+    expected = analyze_model(path, fast(bits="w4a4"))
+    assert expected.resumed is None
+    assert result.layers == expected.layers
+    assert result.conservation == expected.conservation
 
 
 def test_progress_is_told(tiny_path):

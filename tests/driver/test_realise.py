@@ -128,6 +128,30 @@ def test_too_few_images_for_a_wide_layer(opened, monkeypatch):
     assert set(few.linears) == set(LAYERS)
 
 
+def test_no_moments_of_samples_with_too_few_rows(opened, monkeypatch):
+    """4 tokens in each of 16 images: enough for the 16 channels of a patch, not for the 64 of a token."""
+    widths = []
+
+    class Watched(realise.MomentAccumulator):
+        def add(self, x, held_out):
+            widths.append(x.shape[-1])
+            super().add(x, held_out)
+
+    monkeypatch.setattr(realise, "MomentAccumulator", Watched)
+    plan = opened.realiser().realise(choices(opened)).plan
+    assert widths == [16]
+    assert set(plan.linears) == set(LAYERS)
+
+
+def test_fits_that_do_not_fit_in_memory_together(opened, monkeypatch):
+    """One after the other, and the same weights."""
+    together = opened.realiser().realise(choices(opened), opened.reader).plan
+    monkeypatch.setattr(realise, "FIT_BYTES", 1)
+    alone = opened.realiser().realise(choices(opened), opened.reader).plan
+    for name in LAYERS:
+        np.testing.assert_array_equal(alone.linears[name].weight.codes, together.linears[name].weight.codes)
+
+
 def test_the_order_of_decisions_does_not_matter(opened):
     decided = choices(opened, attn_qkv=LinearChoice(3, 4, scheme="blocks", rotate=8))
     turned = Choices(dict(reversed(decided.linears.items())), decided.attentions)

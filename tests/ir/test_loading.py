@@ -58,6 +58,33 @@ def test_non_finite_weight_is_named(value):
         load_model(model_of(TEXT, w=values))
 
 
+NORM = "agraph (float[batch, 4] x) => (float[batch, 4] y) { y = LayerNormalization <axis = -1> (x, scale, bias) }"
+
+
+@pytest.mark.parametrize("empty", ["scale", "bias"])
+def test_parameter_without_values_is_named(empty):
+    """ONNX Runtime runs a LayerNormalization with such a bias."""
+    values = {"scale": weight(4), "bias": weight(4)}
+    load_model(model_of(NORM, **values))
+    values[empty] = np.zeros(0, np.float32)
+    message = rf"weight '{empty}' of node '\w+' \(LayerNormalization\) holds no values: its shape is \[0\]"
+    with pytest.raises(ModelFileError, match=message):
+        load_model(model_of(NORM, **values))
+
+
+def test_constant_without_values_is_named():
+    text = "agraph (float[3, 4] x) => (float[3, 5] y) { b = Constant <value = float[0] {}> ()  y = Gemm (x, w, b) }"
+    with pytest.raises(ModelFileError, match=r"weight 'b' of node 'Gemm_1' \(Gemm\)"):
+        load_model(model_of(text, w=weight(4, 5)))
+
+
+def test_a_constant_may_mean_to_have_no_values():
+    text = """agraph (float[1, 1, 4, 4] x) => (float[1, 1, 8, 8] y) {
+        y = Resize <mode = "nearest"> (x, roi, scales)
+    }"""
+    load_model(model_of(text, roi=np.zeros(0, np.float32), scales=np.array([1, 1, 2, 2], np.float32)))
+
+
 def test_non_finite_constant_is_named():
     text = "agraph (float[4] x) => (float[4] y) { c = Constant <value = float {1.0}> ()  y = Add (x, c) }"
     model = model_of(text)

@@ -6,7 +6,7 @@ import pytest
 from qcompiler.quant.blocks import BlockQuantizer
 from qcompiler.quant.channelwise import channel_quantizer, fold
 from qcompiler.quant.fit import fit_table
-from qcompiler.quant.fit_weights import linear_weight
+from qcompiler.quant.fit_weights import enough_rows, linear_weight, nearest_weight
 from qcompiler.quant.groups import ROWS
 from qcompiler.quant.inputs import LinearInput
 from qcompiler.quant.weight_grid import block_grid, channel_grid
@@ -74,6 +74,21 @@ def test_too_few_rows_are_rounded_to_nearest():
         quantized = linear_weight(weight, found, 4, 0, given, None)
         plain = nearest(found, weight, 4, 0, given)
         assert np.array_equal(quantized.codes, plain.codes) == expected
+
+
+@pytest.mark.parametrize("kind", ["groups", "blocks", "folded"])
+@pytest.mark.parametrize("block", [0, 8])
+def test_too_few_rows_need_the_energy_alone(kind, block):
+    x, weight = activations(end=C), weights(C, 12)
+    found = item(kind, x)
+    given = moments(found, x)
+    assert not enough_rows(given.rows, C)
+    assert enough_rows(4 * C, C)
+    expected = nearest(found, weight, 3, block, given)
+    alone = nearest_weight(weight, found, 3, block, np.diag(given.gram).astype(F))
+    for quantized in (alone, linear_weight(weight, found, 3, block, given, None)):
+        np.testing.assert_array_equal(quantized.codes, expected.codes)
+        np.testing.assert_array_equal(quantized.scale, expected.scale)
 
 
 @pytest.mark.parametrize("block", [0, 8])

@@ -1,5 +1,7 @@
 """Weight rounding: nearest values by brute force, compensation against a plain float64 algorithm."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -173,6 +175,24 @@ def test_a_hessian_in_float32_is_worked_on_in_float64():
     grid = channel_grid(weight, 4)
     found = second_order(weight, grid, hessian, 1e-6).codes
     np.testing.assert_array_equal(found, second_order(weight, grid, hessian.astype(np.float64), 1e-6).codes)
+
+
+def test_memory_of_wide_layers():
+    """In units of one float64 matrix `[C, C]`: the matrix itself, its float32 form on the way, and the weights."""
+    inner = 512
+    weight, inputs = weights(inner, 8), correlated(600, inner).astype(F)
+    gram = inputs.T @ inputs
+    moments = InputMoments(gram, gram, gram, len(inputs))
+    grid = channel_grid(weight, 4)
+    for work, most in (
+        (lambda: second_order(weight, grid, gram), 1.8),
+        (lambda: compensate_inputs(weight, moments), 2.3),
+    ):
+        tracemalloc.start()
+        work()
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert 8 * inner**2 < peak < most * 8 * inner**2
 
 
 def test_arguments_are_not_changed():

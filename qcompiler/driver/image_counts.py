@@ -1,0 +1,27 @@
+"""How many images a search measures on: many of a small model, fewer of a large one, whose images take longer."""
+
+from __future__ import annotations
+
+from qcompiler.ir.structure import Structure
+from qcompiler.options import CompileOptions
+from qcompiler.quant.sites import attention_products, linear_product
+
+PROBES, TRIALS = (16, 32), (64, 192)  # least and most
+PROBE_MACS, TRIAL_MACS = 3e11, 1.2e12  # multiply-accumulates of all images together that decide in between
+
+
+def probe_images(options: CompileOptions, structure: Structure) -> int:
+    """Images that sensitivities are measured on."""
+    return options.probe_images or _affordable(structure, PROBE_MACS, *PROBES)
+
+
+def trial_images(options: CompileOptions, structure: Structure) -> int:
+    """Images that whole plans are tried out on."""
+    return options.trial_images or _affordable(structure, TRIAL_MACS, *TRIALS)
+
+
+def _affordable(structure: Structure, macs: float, least: int, most: int) -> int:
+    products = [linear_product(layer) for layer in structure.linears]
+    products += [product for block in structure.attentions for product in attention_products(block)]
+    one = sum(product.macs for product in products) or 1
+    return min(max(int(macs / one), least), most)

@@ -1,0 +1,55 @@
+"""How much of a predicted loss of rounded weights is left once they are fitted as the final weights are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import onnx
+from threadpoolctl import threadpool_limits
+
+from qcompiler.calibration.input_powers import collect_powers, matrix_bytes
+from qcompiler.calibration.inputs import Feed
+from qcompiler.quant.rounding_share import rounding_share
+
+HELD_BYTES = 1 << 30  # most that second moments take at a time
+
+
+def weight_shares(
+    model: onnx.ModelProto,
+    inputs: Mapping[str, tuple[str, int]],
+    feeds: Sequence[Feed],
+    threads: int,
+) -> dict[str, float]:
+    """Share of the error of rounding to nearest that second-order rounding leaves, for every layer.
+
+    Args:
+        model: Canonical float model.
+        inputs: Tensor and channels of each layer's input, by the layer's name.
+        feeds: Images that it is measured on.
+        threads: Threads, 0 for all cores.
+    """
+    found: dict[str, float] = {}
+    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+        for part in _parts(inputs):
+            powers = collect_powers(model, list({inputs[name][0]: None for name in part}), feeds, threads)
+            with threadpool_limits(1):
+                shares = pool.map(lambda name, powers=powers: rounding_share(*powers[inputs[name][0]]), part)
+                found.update(zip(part, shares, strict=True))
+    return found
+
+
+def _parts(inputs: Mapping[str, tuple[str, int]]) -> Iterator[list[str]]:
+    """Layers in order, so many at a time that their moments fit in memory: each part is one run over the images."""
+    part: list[str] = []
+    held = 0
+    for name, (_, channels) in inputs.items():
+        size = matrix_bytes(channels)
+        if part and held + size > HELD_BYTES:
+            yield part
+            part, held = [], 0
+        part.append(name)
+        held += size
+    if part:
+        yield part

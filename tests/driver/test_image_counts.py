@@ -1,0 +1,48 @@
+"""Images to measure on: many of a small model, few of a large one, and what an option says comes first."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from qcompiler.driver import image_counts
+from qcompiler.driver.image_counts import probe_images, trial_images
+from qcompiler.options import CompileOptions
+from qcompiler.quant.bops import ProductShape
+
+
+@pytest.fixture
+def structure(monkeypatch):
+    """A function that makes structures of so many multiply-accumulates, a third of them in attention."""
+    monkeypatch.setattr(image_counts, "linear_product", lambda layer: layer)
+    monkeypatch.setattr(image_counts, "attention_products", lambda block: block)
+
+    def made(macs):
+        one = ProductShape(1, 1, round(macs / 6))
+        return SimpleNamespace(linears=[one, one, one, one], attentions=[[one, one]])
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("macs", "probes", "trials"),
+    [
+        (6e6, 32, 192),
+        (1.25e9, 32, 192),  # ViT-Tiny
+        (1.2e10, 25, 100),
+        (1.8e10, 16, 66),  # ViT-Base
+        (6e11, 16, 64),
+    ],
+)
+def test_by_size(structure, macs, probes, trials):
+    found = structure(macs)
+    assert (probe_images(CompileOptions(), found), trial_images(CompileOptions(), found)) == (probes, trials)
+
+
+def test_options_come_first(structure):
+    options = CompileOptions(probe_images=3, trial_images=5)
+    assert (probe_images(options, structure(6e11)), trial_images(options, structure(6))) == (3, 5)
+
+
+def test_nothing_to_quantize():
+    empty = SimpleNamespace(linears=[], attentions=[])
+    assert (probe_images(CompileOptions(), empty), trial_images(CompileOptions(), empty)) == (32, 192)
