@@ -186,7 +186,7 @@ class _Compilation:
             counts = probe_images(options, structure), trial_images(options, structure)
             probes, trials = (first_images(reader, count) for count in counts)
             with self.stages.clock("search"):
-                found = search.run(probes, trials, model_bytes(opened.original))
+                found = search.run(probes, trials, model_bytes(opened.original), self._fitted_images(opened))
             choices = found.choices
         if choices.weight_images is None:  # a plan keeps the images of the effort that it was made with
             choices = replace(choices, weight_images=LEVELS[options.effort].weight_images or 0)
@@ -201,6 +201,11 @@ class _Compilation:
         return Searched(
             choices, planned, found, relevance, layer_sqnr(realiser, planned), folded_norms(realiser, planned)
         )
+
+    def _fitted_images(self, opened: Opened) -> int | None:
+        """Images that weights are fitted to, if known."""
+        limits = (LEVELS[self.options.effort].weight_images, opened.data.count)
+        return min((count for count in limits if count is not None), default=None)
 
     def finish(
         self,

@@ -215,9 +215,9 @@ class Realiser:
         pool: ThreadPoolExecutor,
     ) -> list[LinearPlan]:
         images = min((count for count in (most, held) if count is not None), default=None)
-        few = [name for name in choices if self._too_few(name, images)]
+        few = [name for name in choices if self.too_few(name, images)]
         found = list(pool.map(lambda name: self._sampled(name, choices[name], inputs[name]), few))
-        parts = list(self._parts([name for name in choices if not self._too_few(name, images)]))
+        parts = list(self._parts([name for name in choices if not self.too_few(name, images)]))
         whole = 0  # images, known after the first run
 
         def advance(run: int, images: int) -> None:
@@ -250,7 +250,7 @@ class Realiser:
 
         return list(pool.map(fit, names))
 
-    def _too_few(self, name: str, images: int | None) -> bool:
+    def too_few(self, name: str, images: int | None) -> bool:
         """Whether so many images cannot determine a layer's weights: collecting their moments would be for nothing."""
         product = linear_product(self.structure.linear(name))
         needed = MOMENT_ROWS_PER_CHANNEL * product.inner

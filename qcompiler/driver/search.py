@@ -96,13 +96,16 @@ class Search:
         self._kinds.update({block.softmax: "attention" for block in self._structure.attentions})
         self._products = {block.softmax: (block.scores, block.mixing) for block in self._structure.attentions}
 
-    def run(self, probes: Sequence[Feed], trials: Sequence[Feed], original_bytes: int) -> Found:
+    def run(
+        self, probes: Sequence[Feed], trials: Sequence[Feed], original_bytes: int, images: int | None = None
+    ) -> Found:
         """Find the plan.
 
         Args:
             probes: Images that sensitivities are measured on.
             trials: Images that whole plans are tried out on.
             original_bytes: Size of the float model, which ``--size-budget`` is a fraction of.
+            images: Images that the weights of the plan will be fitted to, if known.
 
         Raises:
             BudgetError: No plan meets the budgets.
@@ -117,22 +120,23 @@ class Search:
             table = measurement.run(candidates, probes)
         else:
             table = losses_from_relevance(candidates, self._structure, self._relevance)
-        table = table.with_shares(self._shares(candidates, trials))
+        table = table.with_shares(self._shares(candidates, trials, images))
         limits = self._limits(table, original_bytes)
         if not (self._method.refine and LEVELS[self._options.effort].trials):
             return Found(self._program(table, limits, Weighing())[0], (), table)
         return self._refined(table, limits, Trial(self._model, trials, self._options.threads))
 
-    def _shares(self, candidates: Candidates, feeds: Sequence[Feed]) -> dict[str, float]:
+    def _shares(self, candidates: Candidates, feeds: Sequence[Feed], images: int | None) -> dict[str, float]:
         """What fitting the weights leaves of their losses, which are those of weights rounded to nearest."""
-        images = len(next(iter(feeds[0].values())))
-        few = feeds[: -(-LEVELS[self._options.effort].share_images // images)]
-        self._progress.stage("estimate the fit of weights")
         inputs = {
             name: (self._operands[f"{name}:{Role.INPUT.value}"].tensor, len(found.float_weight))
             for name, found in candidates.linears.items()
+            if not self._realiser.too_few(name, images)
         }
-        return weight_shares(self._model, inputs, few, self._options.threads)
+        self._progress.stage("estimate the fit of weights", len(inputs))
+        held = len(next(iter(feeds[0].values())))
+        few = feeds[: -(-LEVELS[self._options.effort].share_images // held)]
+        return weight_shares(self._model, inputs, few, self._options.threads, self._progress.advance)
 
     def fixed_choices(self) -> dict[str, LinearChoice]:
         """Decisions of patch embedding and head."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import onnx
 from threadpoolctl import threadpool_limits
 
-from qcompiler.calibration.input_powers import collect_powers, matrix_bytes
+from qcompiler.calibration.input_powers import Powers, collect_powers, matrix_bytes
 from qcompiler.calibration.inputs import Feed
+from qcompiler.driver.memory_gate import MemoryGate
 from qcompiler.quant.rounding_share import rounding_share
 
-HELD_BYTES = 1 << 30  # most that second moments take at a time
+HELD_BYTES = 1 << 29  # most that second moments take at a time, and most that is worked with beside them
+COPIES = 4  # of both matrices of a layer: factor, moves and their product are float64
 
 
 def weight_shares(
@@ -21,6 +24,7 @@ def weight_shares(
     inputs: Mapping[str, tuple[str, int]],
     feeds: Sequence[Feed],
     threads: int,
+    advance: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Share of the error of rounding to nearest that second-order rounding leaves, for every layer.
 
@@ -29,13 +33,23 @@ def weight_shares(
         inputs: Tensor and channels of each layer's input, by the layer's name.
         feeds: Images that it is measured on.
         threads: Threads, 0 for all cores.
+        advance: Called after every layer.
     """
     found: dict[str, float] = {}
+    gate = MemoryGate(HELD_BYTES)
+
+    def share(name: str, powers: Mapping[str, Powers]) -> float:
+        tensor, channels = inputs[name]
+        with gate.hold(COPIES * matrix_bytes(channels)):
+            result = rounding_share(*powers[tensor])
+        advance()
+        return result
+
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
         for part in _parts(inputs):
             powers = collect_powers(model, list({inputs[name][0]: None for name in part}), feeds, threads)
             with threadpool_limits(1):
-                shares = pool.map(lambda name, powers=powers: rounding_share(*powers[inputs[name][0]]), part)
+                shares = pool.map(partial(share, powers=powers), part)
                 found.update(zip(part, shares, strict=True))
     return found
 

@@ -36,8 +36,8 @@ METHODS = [
     ids=str,
 )
 def test_every_method_keeps_to_its_budgets(wide, options, budget):
-    """Recounted from the file alone, by code that knows no plan."""
-    result = wide(**options, bop_budget=budget, overhead_budget=0.5)
+    """Recounted from the file alone, by code that knows no plan; little is left of random weights at 3 bits."""
+    result = wide(**options, bop_budget=budget, overhead_budget=0.5, allow_collapse=True)
     found = recount(result.model)
     assert found.products <= budget * found.products_w8a8 * (1 + 1e-9)
     assert found.bookkeeping <= 0.5 * found.products * (1 + 1e-9)
