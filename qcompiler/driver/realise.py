@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from qcompiler.calibration.feeds import CalibrationReader
 from qcompiler.calibration.moments import HELD_OUT, MomentAccumulator, channel_energy, collect_moments
 from qcompiler.calibration.statistics import Statistics
 from qcompiler.driver.memory_gate import MemoryGate
+from qcompiler.driver.memory_parts import memory_parts
 from qcompiler.errors import OptionError
 from qcompiler.ir.fold_sites import FoldSite
 from qcompiler.ir.structure import LinearLayer, Structure
@@ -217,7 +218,8 @@ class Realiser:
         images = min((count for count in (most, held) if count is not None), default=None)
         few = [name for name in choices if self.too_few(name, images)]
         found = list(pool.map(lambda name: self._sampled(name, choices[name], inputs[name]), few))
-        parts = list(self._parts([name for name in choices if not self.too_few(name, images)]))
+        sizes = {name: MOMENTS_OF_A_LAYER * self._matrix_bytes(name) for name in choices if name not in few}
+        parts = list(memory_parts(sizes, MOMENT_BYTES))
         whole = 0  # images, known after the first run
 
         def advance(run: int, images: int) -> None:
@@ -255,20 +257,6 @@ class Realiser:
         product = linear_product(self.structure.linear(name))
         needed = MOMENT_ROWS_PER_CHANNEL * product.inner
         return images is not None and images * product.rows * product.count < needed * HELD_OUT / (HELD_OUT - 1)
-
-    def _parts(self, names: Sequence[str]) -> Iterator[list[str]]:
-        """Layers in order, so many at a time that their moments fit in memory: each part is one run over the data."""
-        part: list[str] = []
-        held = 0
-        for name in names:
-            size = MOMENTS_OF_A_LAYER * self._matrix_bytes(name)
-            if part and held + size > MOMENT_BYTES:
-                yield part
-                part, held = [], 0
-            part.append(name)
-            held += size
-        if part:
-            yield part
 
     def _matrix_bytes(self, name: str) -> int:
         """Bytes of one float32 matrix of second moments of a layer's input."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from qcompiler.calibration.input_powers import Powers, collect_powers, matrix_bytes
 from qcompiler.calibration.inputs import Feed
 from qcompiler.driver.memory_gate import MemoryGate
+from qcompiler.driver.memory_parts import memory_parts
 from qcompiler.quant.rounding_share import rounding_share
 
 HELD_BYTES = 1 << 29  # most that second moments take at a time, and most that is worked with beside them
@@ -37,33 +38,18 @@ def weight_shares(
     """
     found: dict[str, float] = {}
     gate = MemoryGate(HELD_BYTES)
+    sizes = {name: matrix_bytes(channels) for name, (_, channels) in inputs.items()}
 
     def share(name: str, powers: Mapping[str, Powers]) -> float:
-        tensor, channels = inputs[name]
-        with gate.hold(COPIES * matrix_bytes(channels)):
-            result = rounding_share(*powers[tensor])
+        with gate.hold(COPIES * sizes[name]):
+            result = rounding_share(*powers[inputs[name][0]])
         advance()
         return result
 
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        for part in _parts(inputs):
+        for part in memory_parts(sizes, HELD_BYTES):
             powers = collect_powers(model, list({inputs[name][0]: None for name in part}), feeds, threads)
             with threadpool_limits(1):
                 shares = pool.map(partial(share, powers=powers), part)
                 found.update(zip(part, shares, strict=True))
     return found
-
-
-def _parts(inputs: Mapping[str, tuple[str, int]]) -> Iterator[list[str]]:
-    """Layers in order, so many at a time that their moments fit in memory: each part is one run over the images."""
-    part: list[str] = []
-    held = 0
-    for name, (_, channels) in inputs.items():
-        size = matrix_bytes(channels)
-        if part and held + size > HELD_BYTES:
-            yield part
-            part, held = [], 0
-        part.append(name)
-        held += size
-    if part:
-        yield part
