@@ -69,7 +69,7 @@ def test_second_order_pays_on_other_images(kind, block):
 def test_too_few_rows_are_rounded_to_nearest():
     x, weight = activations(), weights(C, 12)
     found = item("groups", x)
-    for rows, expected in ((4 * C - 1, True), (4 * C, False)):
+    for rows, expected in ((3 * C - 1, True), (3 * C, False)):
         given = moments(found, x[:, :rows])
         quantized = linear_weight(weight, found, 4, 0, given, None)
         plain = nearest(found, weight, 4, 0, given)
@@ -83,7 +83,7 @@ def test_too_few_rows_need_the_energy_alone(kind, block):
     found = item(kind, x)
     given = moments(found, x)
     assert not enough_rows(given.rows, C)
-    assert enough_rows(4 * C, C)
+    assert enough_rows(3 * C, C)
     expected = nearest(found, weight, 3, block, given)
     alone = nearest_weight(weight, found, 3, block, np.diag(given.gram).astype(F))
     for quantized in (alone, linear_weight(weight, found, 3, block, given, None)):
