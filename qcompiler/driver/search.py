@@ -133,6 +133,8 @@ class Search:
             for name, found in candidates.linears.items()
             if not self._realiser.too_few(name, images)
         }
+        if not inputs:
+            return {}
         self._progress.stage("estimate the fit of weights", len(inputs))
         held = len(next(iter(feeds[0].values())))
         few = feeds[: -(-LEVELS[self._options.effort].share_images // held)]
