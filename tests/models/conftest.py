@@ -11,6 +11,7 @@ from qcompiler.models.extras import require_timm
 def timm():
     """timm, imported as the exporters do it (importorskip fails beside a torchvision that does not load)."""
     pytest.importorskip("torch")
-    if importlib.util.find_spec("timm") is None:
-        pytest.skip("timm is not installed")
+    for name in ("timm", "torchvision"):  # timm imports the other
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
     return require_timm("the test")

@@ -15,7 +15,6 @@ from qcompiler.errors import ModelFileError, OptionError, OutputPathError
 from qcompiler.models.exporters import export, load_weights, read_state
 from qcompiler.models.extras import require, require_timm
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 NAME = "vit_tiny_patch16_224"
 
 
@@ -230,11 +229,13 @@ def test_timm_beside_a_torchvision_that_does_not_load(timm):
 
 
 @pytest.mark.slow
-def test_trained_weights_of_the_measuring_folder(timm, tmp_path):
-    weights = SHARED / "weights" / f"{NAME}.safetensors"
-    if not weights.is_file():
-        pytest.skip("no trained weights beside the checkout")
-    pytest.importorskip("safetensors")
-    result = export(f"timm:{NAME}", tmp_path / "m.onnx", weights)
+def test_weights_as_safetensors_and_the_preprocessing_of_a_published_model(timm, tmp_path):
+    saving = pytest.importorskip("safetensors.torch")
+    state = timm.create_model(NAME).state_dict()
+    state["head.bias"][7] = 1000.0
+    saving.save_file(state, tmp_path / "w.safetensors")
+    result = export(f"timm:{NAME}", tmp_path / "m.onnx", tmp_path / "w.safetensors")
+    assert result.warning is None
     assert (result.mean, result.std) == ((0.5,) * 3, (0.5,) * 3)
+    assert run(result.path, np.zeros((1, 3, 224, 224), np.float32)).argmax() == 7
     assert 20e6 < result.path.stat().st_size < 25e6
