@@ -7,6 +7,7 @@ if __name__ != "qcompiler.passes":
 
 from .canonical_attention import CanonicalAttention
 from .copy_tokens import CopyTokens
+from .correct_bias import CorrectBias
 from .expand_fused_activation import ExpandFusedActivation
 from .expand_fused_attention import ExpandFusedAttention
 from .expand_fused_gelu import ExpandFusedGelu
@@ -62,7 +63,7 @@ CANONICALISE: tuple[type[Pass], ...] = (
 )
 
 # From the canonical graph to the explicit quantized graph.
-QUANTIZE: tuple[type[Pass], ...] = (FoldChannelScales, QuantizeLinears, QuantizeAttention)
+QUANTIZE: tuple[type[Pass], ...] = (FoldChannelScales, CorrectBias, QuantizeLinears, QuantizeAttention)
 
 # From the quantized graph to the operators of the runtime.
 LOWER: tuple[type[Pass], ...] = (LowerLinears, LowerAttention, FuseEpilogue, FusePrologue)

@@ -8,9 +8,9 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from qcompiler.errors import VerificationError
+from qcompiler.ir.bias import replace_bias
 from qcompiler.ir.editing import Editor
 from qcompiler.ir.fold_sites import FoldMatch, Obstacle, folded_name, is_folded, match_fold
-from qcompiler.ir.linear import LinearMatch
 from qcompiler.ir.passes import Pass
 from qcompiler.ir.shapes import infer
 from qcompiler.quant.channelwise import folded_norm, folded_weight
@@ -74,16 +74,4 @@ class FoldChannelScales(Pass):
         for layer in found.consumers:
             weight, bias = folded_weight(np.asarray(layer.weight.values), layer.bias_values(), fold)
             layer.matmul.inputs[1] = edit.constant(f"{layer.weight.name}/folded", weight)
-            if layer.add is not None and layer.bias is not None:  # 1
-                layer.add.inputs[1] = edit.constant(f"{layer.bias.name}/folded", bias)
-            else:  # 2
-                _add_bias(edit, layer, bias)
-
-
-def _add_bias(edit: Editor, layer: LinearMatch, bias: np.ndarray) -> None:
-    """Put an Add between the product and its readers, or the output of the graph that it is."""
-    name, result = layer.matmul.name, layer.matmul.outputs[0]
-    product = gs.Variable(edit.free_name(f"{name}/product"), dtype=result.dtype)
-    layer.matmul.outputs = [product]
-    inputs = [product, edit.constant(f"{name}.bias", bias)]
-    edit.graph.nodes.append(gs.Node("Add", edit.free_name(f"{name}/Add"), inputs=inputs, outputs=[result]))
+            replace_bias(edit, layer, bias, "folded")  # 1, 2

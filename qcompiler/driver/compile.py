@@ -22,6 +22,7 @@ from qcompiler.driver.images import first_feeds, first_images
 from qcompiler.driver.latency import PlanTimes
 from qcompiler.driver.layers import bit_operations, layer_reports, widths_text
 from qcompiler.driver.outputs import check_places, write_all
+from qcompiler.driver.predictions import correct_predictions, predicting_layers
 from qcompiler.driver.quality import folded_norms, layer_sqnr
 from qcompiler.driver.resume import Resume
 from qcompiler.driver.rewriting import rewrite
@@ -37,6 +38,7 @@ from qcompiler.ir.weight_files import WeightFiles, model_bytes
 from qcompiler.options import CompileOptions
 from qcompiler.progress import Progress, Silent
 from qcompiler.quant.choices import Choices
+from qcompiler.quant.plan import QuantPlan
 from qcompiler.relevance.lrp import RelevanceResult
 from qcompiler.report.coverage_text import warning as coverage_warning
 from qcompiler.report.search import SearchReport
@@ -198,9 +200,29 @@ class _Compilation:
                 most=choices.weight_images or None,
                 held=opened.data.count,
             )
+        if opened.data.kind != "synthetic":  # images that look like none say nothing of the mean of others
+            planned = replace(planned, plan=self.corrected(opened, planned.plan))
         return Searched(
             choices, planned, found, relevance, layer_sqnr(realiser, planned), folded_norms(realiser, planned)
         )
+
+    def corrected(self, opened: Opened, plan: QuantPlan) -> QuantPlan:
+        """The plan with corrections of the biases of its predictions."""
+        model, images = opened.canonical.model, self._fitted_images(opened)
+        layers = predicting_layers(model, opened.canonical.structure)
+        if not layers:
+            return plan
+        with self.stages.stage("correct the bias of predictions", images):
+            return correct_predictions(
+                plan,
+                layers,
+                model,
+                opened.session,
+                opened.data.reader,
+                images,
+                self.options.threads,
+                self.stages.progress,
+            )
 
     def _fitted_images(self, opened: Opened) -> int | None:
         """Images that weights are fitted to, if known."""

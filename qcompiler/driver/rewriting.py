@@ -10,6 +10,7 @@ import onnx_graphsurgeon as gs
 from qcompiler.ir.passes import Pass, PassReport, run_passes
 from qcompiler.ir.verifier import verify
 from qcompiler.passes import LOWER, QUANTIZE
+from qcompiler.passes.correct_bias import CorrectBias
 from qcompiler.passes.fold_channel_scales import FoldChannelScales
 from qcompiler.passes.quantize_attention import QuantizeAttention
 from qcompiler.passes.quantize_linears import QuantizeLinears
@@ -26,6 +27,7 @@ def rewrite(
     """
     arguments: Mapping[type[Pass], tuple[Any, ...]] = {
         FoldChannelScales: (plan.folds,),
+        CorrectBias: (plan.corrections,),
         QuantizeLinears: (plan.linears,),
         QuantizeAttention: (plan.attentions,),
     }

@@ -18,6 +18,7 @@ from qcompiler.driver.latency import PlanTimes
 from qcompiler.driver.layers import fixed_layers, free_products
 from qcompiler.driver.losses import LossMeasurement, losses_from_relevance
 from qcompiler.driver.methods import Method
+from qcompiler.driver.predictions import predicting_layers
 from qcompiler.driver.realise import Realiser
 from qcompiler.driver.resume import Resume
 from qcompiler.driver.trial import Trial, plain_size
@@ -124,7 +125,8 @@ class Search:
         limits = self._limits(table, original_bytes)
         if not (self._method.refine and LEVELS[self._options.effort].trials):
             return Found(self._program(table, limits, Weighing())[0], (), table)
-        return self._refined(table, limits, Trial(self._model, trials, self._options.threads))
+        corrected = self._model.graph.output[0].name in predicting_layers(self._model, self._structure)
+        return self._refined(table, limits, Trial(self._model, trials, self._options.threads, corrected=corrected))
 
     def _shares(self, candidates: Candidates, feeds: Sequence[Feed], images: int | None) -> dict[str, float]:
         """What fitting the weights leaves of their losses, which are those of weights rounded to nearest."""

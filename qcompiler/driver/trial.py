@@ -15,6 +15,7 @@ from qcompiler.driver.runtime import quantized_session
 from qcompiler.ir.importing import to_graph
 from qcompiler.ir.weight_files import WeightFiles, model_bytes
 from qcompiler.quant.plan import QuantPlan
+from qcompiler.quant.prediction_bias import corrected_kl
 from qcompiler.relevance.measures import mean_kl
 
 
@@ -25,9 +26,11 @@ class Trial:
         model: Canonical float model.
         feeds: Images that every plan is run on.
         threads: Threads of ONNX Runtime, 0 for all cores.
+        corrected: Whether the bias of what the model predicts will be corrected.
     """
 
-    def __init__(self, model: onnx.ModelProto, feeds: Sequence[Feed], threads: int) -> None:
+    def __init__(self, model: onnx.ModelProto, feeds: Sequence[Feed], threads: int, *, corrected: bool = False) -> None:
+        self._loss = corrected_kl if corrected else mean_kl
         self._model = model
         self._feeds = feeds
         self._threads = threads
@@ -39,7 +42,7 @@ class Trial:
         with WeightFiles() as files:
             session = quantized_session(built(self._model, plan, files), self._threads)
             logits = np.concatenate([session.run(None, dict(feed))[0] for feed in self._feeds])
-        return mean_kl(self._reference, logits)
+        return self._loss(self._reference, logits)
 
 
 def built(model: onnx.ModelProto, plan: QuantPlan, files: WeightFiles | None = None) -> onnx.ModelProto:

@@ -154,8 +154,16 @@ def _is_codebook(levels: NDArray[np.uint8]) -> bool:
 
 @dataclass(frozen=True)
 class QuantPlan:
-    """Plans of all quantized layers by name, and the norms that channel-wise scales are folded into."""
+    """What was decided for a whole model.
+
+    Attributes:
+        linears: Plans of the quantized linear layers by name.
+        attentions: Those of the attention blocks.
+        folds: Norms that channel-wise scales are folded into.
+        corrections: What is added to the bias ``[D]`` of linear layers, by name.
+    """
 
     linears: Mapping[str, LinearPlan]
     attentions: Mapping[str, AttentionPlan | BlockAttentionPlan]
     folds: Mapping[str, ChannelFold] = field(default_factory=dict)
+    corrections: Mapping[str, F32] = field(default_factory=dict)
