@@ -201,14 +201,15 @@ class _Compilation:
                 held=opened.data.count,
             )
         if opened.data.kind != "synthetic":  # images that look like none say nothing of the mean of others
-            planned = replace(planned, plan=self.corrected(opened, planned.plan))
+            planned = replace(planned, plan=self.corrected(opened, planned.plan, choices.weight_images))
         return Searched(
             choices, planned, found, relevance, layer_sqnr(realiser, planned), folded_norms(realiser, planned)
         )
 
-    def corrected(self, opened: Opened, plan: QuantPlan) -> QuantPlan:
-        """The plan with corrections of the biases of its predictions."""
-        model, images = opened.canonical.model, self._fitted_images(opened)
+    def corrected(self, opened: Opened, plan: QuantPlan, most: int | None) -> QuantPlan:
+        """The plan with corrections of the biases of its predictions, from as many images as the weights."""
+        model = opened.canonical.model
+        images = min((count for count in (most, opened.data.count) if count), default=None)
         layers = predicting_layers(model, opened.canonical.structure)
         if not layers:
             return plan
