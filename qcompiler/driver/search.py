@@ -224,14 +224,15 @@ class Search:
         it gives is tried out.
         """
         count = LEVELS[self._options.effort].trials
-        self._progress.stage("try plans out", count + 1)
+        attempts = list(moves(table, self._kinds, count, relevance=self._method.relevance))
+        self._progress.stage("try plans out", len(attempts) + 1)
         weighing = Weighing()
         choices, chosen = self._program(table, limits, weighing)
         loss = self._measured(choices, trial)
         self._progress.advance()
         points = [self._point("program", chosen, loss, kept=True)]
         best, seen = choices, [choices]
-        for move in moves(table, self._kinds, count, relevance=self._method.relevance):
+        for move in attempts:
             attempt = move(weighing)
             choices, chosen = self._program(table, limits, attempt)
             self._progress.advance()

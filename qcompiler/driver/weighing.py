@@ -10,7 +10,7 @@ from qcompiler.allocation.loss_table import LossTable
 
 STRENGTHS = (2.0, 0.5)  # by which a part's losses are made to count more or less
 RELEVANCE_POWERS = (0.5, 0.25, 0.0)  # gentler than relevance itself
-CAUTIONS = (2.0, 3.0, 4.0, 8.0)  # the last one leaves uniform widths but for what is plainly better
+CAUTIONS = (1.25, 1.6, 2.5, 4.0, 8.0)  # the last one leaves uniform widths but for what is plainly better
 
 
 @dataclass(frozen=True)
@@ -94,31 +94,32 @@ Move = PartMove | RelevanceMove | CautionMove
 
 
 def moves(table: LossTable, kinds: Mapping[str, str], count: int, *, relevance: bool) -> Iterator[Move]:
-    """What to try, at most so much: where relevance counts gentler powers of it and caution, then parts, over and over.
+    """What to try: gentler powers of relevance where it counts and caution once, then parts, over and over.
 
     Args:
         table: Layers and attention blocks, in order.
         kinds: Kind of each.
-        count: Number of moves.
+        count: Number of moves of parts.
         relevance: Whether losses are weighted by relevance.
     """
-    once: list[Move] = []
+    if not count:
+        return
     if relevance:
-        once += [RelevanceMove(power) for power in RELEVANCE_POWERS]
-        once += [CautionMove(caution) for caution in CAUTIONS]
-    yield from once[:count]
+        yield from map(RelevanceMove, RELEVANCE_POWERS)
+    yield from map(CautionMove, CAUTIONS)
     again = [PartMove(part, strength) for part in _parts(table, kinds) for strength in STRENGTHS]
-    for number in range(count - len(once) if again else 0):
+    for number in range(count if again else 0):
         yield again[number % len(again)]
 
 
 def _parts(table: LossTable, kinds: Mapping[str, str]) -> list[Part]:
-    """The first half of the model, whose errors pass through all the rest, and one side of all layers of a kind."""
+    """The first half of the model, whose errors pass through all the rest, all weights, and one side of each kind."""
     linears = [(name, side) for name in table.linears for side in ("input", "weight")]
     attentions = [(name, side) for name in table.attentions for side in ("scores", "mixing")]
     early = {name for names in (list(table.linears), list(table.attentions)) for name in names[: len(names) // 2]}
     found: dict[str, set[tuple[str, str]]] = {
-        "first half": {member for member in linears + attentions if member[0] in early}
+        "first half": {member for member in linears + attentions if member[0] in early},
+        "weights": {member for member in linears if member[1] == "weight"},
     }
     for name, side in linears + attentions:
         found.setdefault(f"{kinds[name]} {side}", set()).add((name, side))
