@@ -24,6 +24,7 @@ from qcompiler.driver.layers import bit_operations, layer_reports, widths_text
 from qcompiler.driver.outputs import check_places, write_all
 from qcompiler.driver.predictions import correct_predictions, predicting_layers
 from qcompiler.driver.quality import folded_norms, layer_sqnr
+from qcompiler.driver.realise import Planned, Realiser
 from qcompiler.driver.resume import Resume
 from qcompiler.driver.rewriting import rewrite
 from qcompiler.driver.runtime import quantized_session
@@ -188,23 +189,34 @@ class _Compilation:
             counts = probe_images(options, structure), trial_images(options, structure)
             probes, trials = (first_images(reader, count) for count in counts)
             with self.stages.clock("search"):
-                found = search.run(probes, trials, model_bytes(opened.original), self._fitted_images(opened))
+                found = search.run(
+                    probes,
+                    trials,
+                    model_bytes(opened.original),
+                    self._fitted_images(opened),
+                    lambda choices: self.delivered(opened, realiser, choices).plan,
+                )
             choices = found.choices
         if choices.weight_images is None:  # a plan keeps the images of the effort that it was made with
             choices = replace(choices, weight_images=LEVELS[options.effort].weight_images or 0)
         with self.stages.stage("quantize weights", opened.data.count):
-            planned = realiser.realise(
-                choices,
-                reader,
-                self.stages.counter(),
-                most=choices.weight_images or None,
-                held=opened.data.count,
-            )
+            planned = self.delivered(opened, realiser, choices, self.stages.counter())
         if opened.data.kind != "synthetic":  # images that look like none say nothing of the mean of others
             planned = replace(planned, plan=self.corrected(opened, planned.plan, choices.weight_images))
         return Searched(
             choices, planned, found, relevance, layer_sqnr(realiser, planned), folded_norms(realiser, planned)
         )
+
+    def delivered(
+        self,
+        opened: Opened,
+        realiser: Realiser,
+        choices: Choices,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> Planned:
+        """A plan with weights fitted to as many images as it says, or as the effort says."""
+        most = LEVELS[self.options.effort].weight_images if choices.weight_images is None else choices.weight_images
+        return realiser.realise(choices, opened.data.reader, progress, most=most or None, held=opened.data.count)
 
     def corrected(self, opened: Opened, plan: QuantPlan, most: int | None) -> QuantPlan:
         """The plan with corrections of the biases of its predictions, from as many images as the weights."""

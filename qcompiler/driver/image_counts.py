@@ -1,4 +1,4 @@
-"""How many images a search measures on: many of a small model, fewer of a large one, whose images take longer."""
+"""How much a search measures: on many images of a small model, on fewer of a large one, whose images take longer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from qcompiler.quant.sites import attention_products, linear_product
 
 PROBES, TRIALS = (16, 32), (64, 192)  # least and most
 PROBE_MACS, TRIAL_MACS = 3e11, 1.2e12  # multiply-accumulates of all images together that decide in between
+FINALISTS, FINAL_MACS = (1, 6), 1e10  # likewise of one image in all plans whose weights are fitted to all images
 
 
 def probe_images(options: CompileOptions, structure: Structure) -> int:
@@ -18,6 +19,11 @@ def probe_images(options: CompileOptions, structure: Structure) -> int:
 def trial_images(options: CompileOptions, structure: Structure) -> int:
     """Images that whole plans are tried out on."""
     return options.trial_images or _affordable(structure, TRIAL_MACS, *TRIALS)
+
+
+def finalists(structure: Structure) -> int:
+    """Plans that get their final weights before one of them is chosen."""
+    return _affordable(structure, FINAL_MACS, *FINALISTS)
 
 
 def _affordable(structure: Structure, macs: float, least: int, most: int) -> int:

@@ -98,6 +98,7 @@ class Realiser:
         self.norms = {site.consumers[0]: site.norm for site in folds if len(site.consumers) == 1}
         self._inputs: dict[tuple[str, LinearChoice], LinearInput] = {}
         self._linears: dict[tuple[str, LinearChoice], LinearPlan] = {}
+        self._final: dict[tuple[str, LinearChoice], LinearPlan] = {}  # fitted to all images
         self._attentions: dict[tuple[str, AttentionChoice], AttentionPlan | BlockAttentionPlan] = {}
 
     def input_samples(self, layer: LinearLayer) -> InputSamples:
@@ -130,7 +131,7 @@ class Realiser:
         Args:
             choices: A decision for every linear layer and attention block.
             reader: Weights are fitted to the moments of all its images; None for those of the sampled images, which is
-                quick and good enough to compare plans.
+                quick and good enough to tell bad plans from good ones. Always the same data: what was fitted is kept.
             progress: Called with the number of images so far.
             most: Images of the data to use; None for all.
             held: Images of the data, if known.
@@ -147,7 +148,10 @@ class Realiser:
             if reader is None:
                 linears = list(pool.map(lambda name: self._sampled(name, choices.linears[name], inputs[name]), names))
             else:
-                linears = self._of_all_images(choices.linears, inputs, reader, progress, most, held, pool)
+                new = {name: choice for name, choice in choices.linears.items() if (name, choice) not in self._final}
+                for item in self._of_all_images(new, inputs, reader, progress, most, held, pool):
+                    self._final[item.name, new[item.name]] = item
+                linears = [self._final[name, choices.linears[name]] for name in names]
             blocks = list(choices.attentions)
             attentions = list(pool.map(lambda name: self._attention(name, choices.attentions[name]), blocks))
         plan = QuantPlan(

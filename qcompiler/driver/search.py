@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import onnx
@@ -13,7 +13,9 @@ from qcompiler.allocation.losses import LEAST
 from qcompiler.allocation.program import Choice, Limits, solve
 from qcompiler.calibration.inputs import Feed
 from qcompiler.driver.effort import LEVELS
+from qcompiler.driver.finals import Tried, finals
 from qcompiler.driver.fitting import Candidates, fit_candidates
+from qcompiler.driver.image_counts import finalists
 from qcompiler.driver.latency import PlanTimes
 from qcompiler.driver.layers import fixed_layers, free_products
 from qcompiler.driver.losses import LossMeasurement, losses_from_relevance
@@ -28,7 +30,7 @@ from qcompiler.errors import BudgetError
 from qcompiler.options import CompileOptions
 from qcompiler.progress import Progress
 from qcompiler.quant.choices import GROUPS, AttentionChoice, Choices, LinearChoice
-from qcompiler.quant.plan import Widths
+from qcompiler.quant.plan import QuantPlan, Widths
 from qcompiler.quant.sites import Role
 from qcompiler.relevance.suffix import Operand
 from qcompiler.report.search import PlanPoint
@@ -39,6 +41,7 @@ OTHER_BUDGETS = (0.75, 1.25, 1.5)  # shares of the asked one, tried out to show 
 ANNOTATION_BYTES = 2048  # of one layer: what the report adds to the file, and bodies of operators of other plans
 
 Decision = LinearChoice | AttentionChoice
+Deliver = Callable[[Choices], QuantPlan]
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,12 @@ class Search:
         self._products = {block.softmax: (block.scores, block.mixing) for block in self._structure.attentions}
 
     def run(
-        self, probes: Sequence[Feed], trials: Sequence[Feed], original_bytes: int, images: int | None = None
+        self,
+        probes: Sequence[Feed],
+        trials: Sequence[Feed],
+        original_bytes: int,
+        images: int | None = None,
+        deliver: Deliver | None = None,
     ) -> Found:
         """Find the plan.
 
@@ -107,6 +115,7 @@ class Search:
             trials: Images that whole plans are tried out on.
             original_bytes: Size of the float model, which ``--size-budget`` is a fraction of.
             images: Images that the weights of the plan will be fitted to, if known.
+            deliver: Gives a plan its final weights; None to choose by the quick ones.
 
         Raises:
             BudgetError: No plan meets the budgets.
@@ -126,7 +135,8 @@ class Search:
         if not (self._method.refine and LEVELS[self._options.effort].trials):
             return Found(self._program(table, limits, Weighing())[0], (), table)
         corrected = self._model.graph.output[0].name in predicting_layers(self._model, self._structure)
-        return self._refined(table, limits, Trial(self._model, trials, self._options.threads, corrected=corrected))
+        trial = Trial(self._model, trials, self._options.threads, corrected=corrected)
+        return self._refined(table, limits, trial, deliver)
 
     def _shares(self, candidates: Candidates, feeds: Sequence[Feed], images: int | None) -> dict[str, float]:
         """What fitting the weights leaves of their losses, which are those of weights rounded to nearest."""
@@ -216,7 +226,7 @@ class Search:
         taken = solve(options, limits)
         return self._decide(decisions, taken), [options[name][index] for name, index in taken.items()]
 
-    def _refined(self, table: LossTable, limits: Limits, trial: Trial) -> Found:
+    def _refined(self, table: LossTable, limits: Limits, trial: Trial, deliver: Deliver | None) -> Found:
         """Try plans out, and let parts of the model count more or less while that lowers the measured loss.
 
         Losses of single layers do not add up exactly: what one layer does changes what the others cost. So whole parts
@@ -231,21 +241,44 @@ class Search:
         loss = self._measured(choices, trial)
         self._progress.advance()
         points = [self._point("program", chosen, loss, kept=True)]
-        best, seen = choices, [choices]
+        tried = [Tried(choices, weighing, points[0])]
         for move in attempts:
             attempt = move(weighing)
             choices, chosen = self._program(table, limits, attempt)
             self._progress.advance()
-            if choices in seen:
+            if any(choices == other.choices for other in tried):
                 continue
-            seen.append(choices)
             found = self._measured(choices, trial)
             kept = found < WORTHWHILE * loss
             points.append(self._point(str(move), chosen, found, kept))
+            tried.append(Tried(choices, attempt, points[-1]))
             if kept:
-                weighing, best, loss = attempt, choices, found
-        points += self._around(table, limits, weighing, trial)
-        return Found(best, tuple(points), table)
+                weighing, loss = attempt, found
+        best = next(other for other in reversed(tried) if other.point.kept)
+        if deliver is not None and (count := finalists(self._structure)) > 1:
+            best, more = self._final(tried, count, trial, deliver)
+            points += more
+        points += self._around(table, limits, best.weighing, trial)
+        return Found(best.choices, tuple(points), table)
+
+    def _final(
+        self, tried: Sequence[Tried], count: int, trial: Trial, deliver: Deliver
+    ) -> tuple[Tried, list[PlanPoint]]:
+        """Choose among the best plans with the weights that would be delivered.
+
+        Which codes a fit rounds to is partly luck, and that of the quick weights says nothing of the final ones'.
+        """
+        chosen = finals(tried, count)
+        self._progress.stage("quantize weights of the best plans", len(chosen))
+        points: list[PlanPoint] = []
+        best = chosen[0]
+        for item in chosen:
+            loss = trial.measure(deliver(item.choices))
+            kept = all(loss < point.loss for point in points)
+            best = item if kept else best
+            points.append(replace(item.point, label=f"{item.point.label}, final weights", loss=loss, kept=kept))
+            self._progress.advance()
+        return best, points
 
     def _measured(self, choices: Choices, trial: Trial) -> float:
         """Loss of a plan; one that was tried out before an interruption is not built again."""

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from qcompiler.driver import image_counts
-from qcompiler.driver.image_counts import probe_images, trial_images
+from qcompiler.driver.image_counts import finalists, probe_images, trial_images
 from qcompiler.options import CompileOptions
 from qcompiler.quant.bops import ProductShape
 
@@ -24,17 +24,19 @@ def structure(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("macs", "probes", "trials"),
+    ("macs", "probes", "trials", "plans"),
     [
-        (6e6, 32, 192),
-        (1.25e9, 32, 192),  # ViT-Tiny
-        (1.2e10, 25, 100),
-        (1.8e10, 16, 66),  # ViT-Base
-        (6e11, 16, 64),
+        (6e6, 32, 192, 6),
+        (1.25e9, 32, 192, 6),  # ViT-Tiny
+        (4.6e9, 32, 192, 2),  # ViT-Small
+        (1.2e10, 25, 100, 1),
+        (1.8e10, 16, 66, 1),  # ViT-Base
+        (6e11, 16, 64, 1),
     ],
 )
-def test_by_size(structure, macs, probes, trials):
+def test_by_size(structure, macs, probes, trials, plans):
     found = structure(macs)
+    assert finalists(found) == plans
     assert (probe_images(CompileOptions(), found), trial_images(CompileOptions(), found)) == (probes, trials)
 
 

@@ -97,6 +97,21 @@ def test_weights_of_all_images(opened):
     assert whole.plan.linears["mlp.fc1"].input == sampled.plan.linears["mlp.fc1"].input
 
 
+def test_final_weights_are_fitted_once(opened, monkeypatch):
+    """Also those of all images, apart from those of the sample."""
+    realiser, fitted = opened.realiser(), []
+    realiser.realise(choices(opened))
+    fit = Realiser._linear
+    monkeypatch.setattr(Realiser, "_linear", lambda self, name, *rest: fitted.append(name) or fit(self, name, *rest))
+    monkeypatch.setattr(realise, "MOMENT_ROWS_PER_CHANNEL", 0.25)
+    first = realiser.realise(choices(opened), opened.reader).plan
+    assert "mlp.fc2" in fitted
+    fitted.clear()
+    second = realiser.realise(choices(opened, mlp_fc1=LinearChoice(4, 4)), opened.reader).plan
+    assert fitted == ["mlp.fc1"]
+    assert second.linears["mlp.fc2"] is first.linears["mlp.fc2"]
+
+
 def test_moments_that_do_not_fit_in_memory_together(opened, monkeypatch):
     """One run over the data for every layer, and the same weights."""
     decided = choices(opened, mlp_fc1=LinearChoice(4, 4, scheme="blocks", block=32))

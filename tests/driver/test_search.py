@@ -9,6 +9,7 @@ import pytest
 
 from qcompiler.driver import compile_model
 from qcompiler.driver.effort import LEVELS
+from qcompiler.driver.image_counts import FINALISTS
 from qcompiler.driver.search import OTHER_BUDGETS
 from qcompiler.driver.weighing import CAUTIONS
 from qcompiler.errors import BudgetError
@@ -141,9 +142,21 @@ def test_the_last_plan_that_was_kept_is_the_plan(wide):
 def test_effort_decides_how_many_plans_are_tried(wide):
     assert wide(effort="low").search.points == ()
     # A plan that comes up again is not tried again.
-    tried = 1 + len(CAUTIONS) + len(OTHER_BUDGETS)
+    tried = 1 + len(CAUTIONS) + FINALISTS[1] + len(OTHER_BUDGETS)
     assert 1 < len(wide(strict_bits=True).search.points) <= tried + LEVELS["default"].trials
     assert 1 <= len(wide(effort="high").search.points) <= tried + LEVELS["high"].trials
+
+
+def test_the_best_plans_are_compared_with_their_final_weights(wide):
+    """The plan is the one that loses least with them, and the loss of the report is that of the written weights."""
+    result = wide(strict_bits=True)
+    finals = [point for point in result.search.points if point.label.endswith(", final weights")]
+    assert 1 <= len(finals) <= FINALISTS[1]
+    quick = {point.label: point for point in result.search.points}
+    assert all(point.label.removesuffix(", final weights") in quick for point in finals)
+    best = min(finals, key=lambda point: point.loss)
+    assert best.kept and result.report.loss == best.loss
+    assert best.products == pytest.approx(result.report.bops.fraction_of_w8a8)
 
 
 def test_sensitivity_falls_with_the_width_where_everything_is_measured(wide):
