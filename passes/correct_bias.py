@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -58,10 +59,13 @@ class CorrectBias(Pass):
             if layer is None or _is_corrected(layer):
                 continue  # 3
             correction = self._corrections[node.name]
-            replace_bias(edit, layer, (layer.bias_values() + correction).astype(np.float32), _MARK)  # 1, 2
+            name = f"{node.name}.bias" if layer.bias is None else layer.bias.name
+            bias = (layer.bias_values() + correction).astype(np.float32)
+            replace_bias(edit, layer, bias, f"{name}/{_MARK}")  # 1, 2
             self.applied += 1
         return self.applied > 0
 
 
 def _is_corrected(layer: LinearMatch) -> bool:
-    return layer.bias is not None and layer.bias.name.endswith(f"/{_MARK}")
+    # A number follows the mark where two layers shared a bias.
+    return layer.bias is not None and re.search(rf"/{_MARK}(_\d+)?$", layer.bias.name) is not None

@@ -74,4 +74,5 @@ class FoldChannelScales(Pass):
         for layer in found.consumers:
             weight, bias = folded_weight(np.asarray(layer.weight.values), layer.bias_values(), fold)
             layer.matmul.inputs[1] = edit.constant(f"{layer.weight.name}/folded", weight)
-            replace_bias(edit, layer, bias, "folded")  # 1, 2
+            name = f"{layer.matmul.name}.bias" if layer.bias is None else f"{layer.bias.name}/folded"
+            replace_bias(edit, layer, bias, name)  # 1, 2

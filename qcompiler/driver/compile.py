@@ -22,7 +22,7 @@ from qcompiler.driver.images import first_feeds, first_images
 from qcompiler.driver.latency import PlanTimes
 from qcompiler.driver.layers import bit_operations, layer_reports, widths_text
 from qcompiler.driver.outputs import check_places, write_all
-from qcompiler.driver.predictions import correct_predictions, predicting_layers
+from qcompiler.driver.predictions import IMAGES, correct_predictions, predicting_layers
 from qcompiler.driver.quality import folded_norms, layer_sqnr
 from qcompiler.driver.realise import Planned, Realiser
 from qcompiler.driver.resume import Resume
@@ -225,7 +225,7 @@ class _Compilation:
         layers = predicting_layers(model, opened.canonical.structure)
         if not layers:
             return plan
-        with self.stages.stage("correct the bias of predictions", images):
+        with self.stages.stage("correct the bias of predictions", None if images is None else min(images, IMAGES)):
             return correct_predictions(
                 plan,
                 layers,

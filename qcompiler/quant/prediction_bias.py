@@ -37,8 +37,7 @@ def cross_corrected_kl(reference: F32 | F64, found: F32 | F64) -> float:
 
 def corrected_kl(reference: F32 | F64, found: F32 | F64) -> float:
     """Mean divergence in nats after the correction, or before where it does not help; both ``[images, classes]``."""
-    plain = float(kl_divergence(reference.astype(np.float64), found.astype(np.float64)).mean())
-    return min(plain, cross_corrected_kl(reference, found))
+    return min(_mean_kl(reference, found), cross_corrected_kl(reference, found))
 
 
 def bias_correction(reference: F32 | F64, found: F32 | F64) -> F32 | None:
@@ -51,7 +50,10 @@ def bias_correction(reference: F32 | F64, found: F32 | F64) -> F32 | None:
     Returns:
         The mean error ``[classes]``; None where half of the images show that it does not help the other half.
     """
-    plain = float(kl_divergence(reference.astype(np.float64), found.astype(np.float64)).mean())
-    if cross_corrected_kl(reference, found) >= plain:
+    if cross_corrected_kl(reference, found) >= _mean_kl(reference, found):
         return None
     return (reference.astype(np.float64) - found).mean(axis=0).astype(np.float32)
+
+
+def _mean_kl(reference: F32 | F64, found: F32 | F64) -> float:
+    return float(kl_divergence(reference.astype(np.float64), found.astype(np.float64)).mean())

@@ -73,9 +73,13 @@ def test_not_applicable():
     assert biases == {"Add_1": [10.5, 18], "Add_3": [10, 20]}
 
 
-@pytest.mark.parametrize("case", ["bias", "a bias that two layers share"])
+@pytest.mark.parametrize("case", ["bias", "no bias", "a bias that two layers share"])
 def test_idempotent(case):
     check_idempotent(passes(), APPLICABLE[case])
+
+
+def test_idempotent_where_both_readers_of_a_bias_are_corrected():
+    check_idempotent(lambda: CorrectBias({"fc": SHIFT, "fc2": -SHIFT}), APPLICABLE["a bias that two layers share"])
 
 
 def test_idempotent_in_a_file():
