@@ -39,6 +39,14 @@ def build_parser() -> Parser:
         "without classes also a folder of images or an .npz of inputs alone",
     )
     parser.add_argument("--limit", type=positive, metavar="N", help="use at most so many images, spread over the data")
+    parser.add_argument(
+        "--draws",
+        type=positive,
+        metavar="N",
+        default=1,
+        help="run every image N times on the compiled models, with a noise far below a grey level: on which side of an "
+        "edge between two codes a value falls is luck, and with few bits it decides points (default: %(default)s)",
+    )
     parser.add_argument("--batch", type=positive, metavar="N", default=8, help="images per run (default: %(default)s)")
     parser.add_argument(
         "--threads", type=thread_count, metavar="N", default=0, help="threads of ONNX Runtime, 0 for all cores"
@@ -67,6 +75,7 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> None:
             arguments.images,
             preprocessing,
             limit=arguments.limit,
+            draws=arguments.draws,
             batch=arguments.batch,
             threads=arguments.threads,
             without_library=arguments.without_library,

@@ -105,6 +105,7 @@ def compare_accuracy(
     preprocessing: Preprocessing | None = None,
     *,
     limit: int | None = None,
+    draws: int = 1,
     batch: int = 8,
     threads: int = 0,
     without_library: bool = False,
@@ -121,6 +122,8 @@ def compare_accuracy(
             calibration data.
         preprocessing: How image files become values.
         limit: Most images to use; None for all.
+        draws: How often the compiled models run every image, with noise that no float model notices; outputs without
+            classes are compared once.
         batch: Images per run where no model fixes the batch.
         threads: Threads of ONNX Runtime, 0 for all cores.
         without_library: Run the operators of qcompile on their function bodies.
@@ -135,7 +138,7 @@ def compare_accuracy(
     data = open_labelled(images, models.inputs, preprocessing, limit, batch)
     progress = progress or Silent()
     progress.stage("evaluate", len(data))
-    results = measure_accuracy(models.runs, _watched(data, progress), models.reference)
+    results = measure_accuracy(models.runs, _watched(data, progress), models.reference, draws)
     return AccuracyComparison(results, tuple(paths), data.description, data.preprocessing, models.operators)
 
 

@@ -12,6 +12,7 @@ from qcompiler.driver.annotate import finish
 from qcompiler.driver.canonical import float_session
 from qcompiler.driver.rewriting import rewrite
 from qcompiler.driver.runtime import quantized_session
+from qcompiler.evaluation.redraws import redrawn
 from qcompiler.ir.importing import to_graph
 from qcompiler.ir.weight_files import WeightFiles, model_bytes
 from qcompiler.quant.plan import QuantPlan
@@ -37,12 +38,24 @@ class Trial:
         session = float_session(model, threads)
         self._reference = np.concatenate([session.run(None, feed)[0] for feed in feeds])
 
-    def measure(self, plan: QuantPlan) -> float:
-        """Build, lower and run one plan: mean KL divergence to the float prediction, in nats."""
+    def measure(self, plan: QuantPlan, draws: int = 1) -> float:
+        """Build, lower and run one plan.
+
+        Args:
+            plan: The plan.
+            draws: How often every image is run, with other luck at the edges of codes.
+
+        Returns:
+            Mean KL divergence to the float prediction over images and draws, in nats.
+        """
         with WeightFiles() as files:
             session = quantized_session(built(self._model, plan, files), self._threads)
-            logits = np.concatenate([session.run(None, dict(feed))[0] for feed in self._feeds])
-        return self._loss(self._reference, logits)
+            losses = []
+            for draw in range(draws):
+                feeds = (redrawn(feed, draw, number) for number, feed in enumerate(self._feeds))
+                logits = [session.run(None, dict(feed))[0] for feed in feeds]
+                losses.append(self._loss(self._reference, np.concatenate(logits)))
+        return float(np.mean(losses))
 
 
 def built(model: onnx.ModelProto, plan: QuantPlan, files: WeightFiles | None = None) -> onnx.ModelProto:

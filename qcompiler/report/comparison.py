@@ -30,7 +30,9 @@ def accuracy_table(results: Sequence[Accuracy], source: str) -> Group:
         for number, item in enumerate(results)
     ]
     numbers = ("top-1 %", "drop (points)", "agreement %", "KL")
-    return table(f"Accuracy on {source}", ("model",), numbers, rows)
+    draws = max(item.draws for item in results)
+    times = f", mean of {draws} draws" if draws > 1 else ""
+    return table(f"Accuracy on {source}{times}", ("model",), numbers, rows)
 
 
 def outputs_table(results: Mapping[str, Agreement], source: str) -> Group:

@@ -97,3 +97,11 @@ def test_an_operator_library_that_cannot_be_used(cli, model, labelled, tmp_path,
     assert "operator library" in done.err
     values = json.loads(cli("eval", model, "--images", labelled, "--without-library", "--json").out)
     assert values["operators"] == "function bodies"
+
+
+def test_draws(cli, model, other, labelled):
+    done = cli("eval", model, other, "--images", labelled, "--draws", 3, "--json")
+    assert [item["draws"] for item in json.loads(done.out)["models"]] == [1, 3]
+    assert "mean of 3 draws" in cli("eval", model, other, "--images", labelled, "--draws", 3).out
+    assert "mean of" not in cli("eval", model, other, "--images", labelled).out
+    assert cli("eval", model, other, "--images", labelled, "--draws", 0).code == 2

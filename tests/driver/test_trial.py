@@ -8,6 +8,7 @@ from qcompiler.driver.canonical import canonicalise
 from qcompiler.driver.realise import Planned
 from qcompiler.driver.stages import Stages
 from qcompiler.driver.trial import Trial, built, plain_size
+from qcompiler.evaluation.redraws import redrawn
 from qcompiler.ir.loading import load_model
 from qcompiler.progress import Silent
 from qcompiler.quant.choices import AttentionChoice, Choices, LinearChoice
@@ -71,3 +72,17 @@ def test_size(made):
     plan, model = made
     assert plain_size(model, plan(4)) == len(built(model, plan(4)).SerializeToString())
     assert plain_size(model, plan(4)) < plain_size(model, plan(7))
+
+
+def test_the_loss_of_draws_is_their_mean(made):
+    plan, model = made
+    feeds = [{"x": image[None]} for image in images(6, seed=4)]
+    several = Trial(model, feeds, threads=1).measure(plan(3), draws=3)
+    # The reference stays that of the images themselves.
+    lowered, reference = built(model, plan(3)), plain(model, {"x": np.concatenate([feed["x"] for feed in feeds])})
+    single = []
+    for draw in range(3):
+        whole = {"x": np.concatenate([redrawn(feed, draw, number)["x"] for number, feed in enumerate(feeds)])}
+        single.append(divergence(plain(lowered, whole), reference))
+    assert len(set(single)) == 3
+    assert several == pytest.approx(np.mean(single), rel=0.3)

@@ -5,6 +5,7 @@ import pytest
 
 from qcompiler.errors import CalibrationDataError
 from qcompiler.evaluation.accuracy import measure_accuracy
+from qcompiler.evaluation.redraws import redrawn
 
 
 def table(predictions, classes=4):
@@ -102,3 +103,30 @@ def test_no_images():
 def test_to_dict_is_plain():
     (result,) = measure_accuracy({"float": table(FLOAT)}, batches(LABELS, 5))
     assert {type(value) for value in result.to_dict().values()} == {str, int, float}
+
+
+def test_draws_are_averaged_image_by_image():
+    """Images of which noise decides the class: on an edge, far from it, and between."""
+    images = np.array([0.0, 4.0, -4.0, 0.0, 1e-4, -3.0], np.float32)
+    labels = np.array([1, 1, 1, 0, 1, 0])
+
+    def run(feed):
+        return 3 * np.eye(2, dtype=np.float32)[(feed["x"] > 0).astype(int)]
+
+    given = [({"x": images[:3]}, labels[:3]), ({"x": images[3:]}, labels[3:])]
+    draws = 5
+    reference, found = measure_accuracy({"float": run, "q": run}, given, draws=draws)
+    right, same, plain = [], [], run({"x": images}).argmax(1)
+    for draw in range(draws):
+        values = np.concatenate([redrawn(feed, draw, number)["x"] for number, (feed, _) in enumerate(given)])
+        right.append((values > 0) == labels)
+        same.append((values > 0) == plain)
+    share = np.mean(right, axis=0)
+    assert 0 < share[0] < 1 and set(share[[1, 2, 5]]) == {0, 1}
+    assert (reference.draws, found.draws, found.images) == (1, draws, 6)
+    assert reference.top1 == pytest.approx(100 * (plain == labels).mean())
+    assert found.top1 == pytest.approx(100 * share.mean())
+    assert found.agreement == pytest.approx(100 * np.mean(same))
+    difference = (plain == labels) - share
+    assert found.drop == pytest.approx(100 * difference.mean())
+    assert found.drop_se == pytest.approx(100 * difference.std(ddof=1) / 6**0.5)
