@@ -82,9 +82,9 @@ def measured(monkeypatch):
         names.append(job.name)
         return measure(context, job)
 
-    def tried(self, plan):
+    def tried(self, plan, draws=1):
         plans.append(plan)
-        return trial(self, plan)
+        return trial(self, plan, draws)
 
     monkeypatch.setattr(sensitivity, "measure_job", watched)
     monkeypatch.setattr(Trial, "measure", tried)
