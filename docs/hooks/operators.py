@@ -15,16 +15,16 @@ PAGE = "operators.md"
 
 # What names of inputs, results and attributes mean wherever they occur.
 TENSORS = {
-    "X": "activations, float32 `[..., N, C]`",
+    "X": "activations `[..., N, C]`, float32; fused operators take float16 too",
     "W": "codes of the weight, int4 or int8 `[C, D]`, constant",
     "w_scale": "scale of each output, float32 `[D]`, constant",
     "w_blocks": "multiples and zero points of the K blocks of inputs, uint8 `[K, D]`: `16 * multiple + zero point + 8`",
     "groups": "group table, float32 `[G, 6]`: lower, upper, scale, zero point, multiplier, outer",
-    "bias": "float32 `[D]`; for attention what is added to the scores, `[windows, 1 or H, N, N]`",
-    "residual": "what is added to the result, float32 `[..., N, D]`",
+    "bias": "float32 `[D]`; for attention what is added to the scores `[windows, 1 or H, N, N]`, of the type of `QKV`",
+    "residual": "what is added to the result `[..., N, D]`, of the type of `X`",
     "gamma": "scale of the LayerNorm, float32 `[C]`",
     "beta": "shift of the LayerNorm, float32 `[C]`",
-    "QKV": "queries, keys and values side by side, float32 `[B, N, 3 H d]`",
+    "QKV": "queries, keys and values side by side `[B, N, 3 H d]`, float32 or float16",
     "q_groups": "group table of the queries",
     "k_groups": "group table of the keys",
     "v_groups": "group table of the values",
@@ -37,7 +37,7 @@ TENSORS = {
     "scale": "outer scale of each token, float32 `[..., N, 1]`",
     "normalized": "rows divided by their norm",
     "norm": "root mean square of each row, float32 `[..., N, 1]`",
-    "Y": "the result, float32",
+    "Y": "the result, float32; of fused operators, of the type of `X` or `QKV`",
 }
 ATTRIBUTES = {
     "bits": "width of a code of the activations, 2 to 8",

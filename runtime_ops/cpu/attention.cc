@@ -100,9 +100,7 @@ Status attention_run(const Attention* attention, const AttentionCall& call, void
       return error("attention: out of memory");
     }
   }
-  if (scratch == nullptr || reinterpret_cast<std::uintptr_t>(scratch) % kScratchAlignment != 0) {
-    return error("attention: scratch memory is missing or not aligned to 64 bytes");
-  }
+  if (Status status = check_scratch("attention", scratch)) return status;
   run_attention(*attention, call, scratch, parallel);
   return nullptr;
 }

@@ -32,6 +32,16 @@ Status check_accumulator(const LinearSpec& spec, int operand, int weight) {
                static_cast<long long>(spec.channels), operand, weight);
 }
 
+template <typename T>
+Status check_linear_call(const LinearCallOf<T>& call) {
+  if (call.batch < 0 || call.rows < 0) return error("linear: negative shape");
+  if (call.batch == 0 || call.rows == 0) return nullptr;
+  if (call.x == nullptr || call.y == nullptr) return error("linear: input or output is missing");
+  return nullptr;
+}
+template Status check_linear_call(const LinearCall& call);
+template Status check_linear_call(const HalfLinearCall& call);
+
 Status check_attention(const AttentionSpec& spec) {
   if (spec.num_heads < 1) return error("attention: %lld heads", static_cast<long long>(spec.num_heads));
   if (spec.levels == nullptr || spec.num_levels < 1 || spec.num_levels > 256) {
@@ -40,7 +50,8 @@ Status check_attention(const AttentionSpec& spec) {
   return nullptr;
 }
 
-Status check_attention_call(const AttentionSpec& spec, const AttentionCall& call) {
+template <typename T>
+Status check_attention_call(const AttentionSpec& spec, const AttentionCallOf<T>& call) {
   if (call.batch < 0 || call.tokens < 0 || call.head_dim < 0) return error("attention: negative shape");
   // 255 * 127 * 65536 is the largest power of two of tokens that int32 sums.
   if (call.tokens > 65536 || call.head_dim > 65536) return error("attention: more than 65536 tokens or head channels");
@@ -64,6 +75,13 @@ Status check_attention_call(const AttentionSpec& spec, const AttentionCall& call
     }
   }
   return nullptr;
+}
+template Status check_attention_call(const AttentionSpec& spec, const AttentionCall& call);
+template Status check_attention_call(const AttentionSpec& spec, const HalfAttentionCall& call);
+
+Status check_scratch(const char* name, const void* scratch) {
+  if (scratch != nullptr && reinterpret_cast<std::uintptr_t>(scratch) % kScratchAlignment == 0) return nullptr;
+  return error("%s: scratch memory is missing or not aligned to 64 bytes", name);
 }
 
 }  // namespace cpu

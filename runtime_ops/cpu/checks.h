@@ -12,8 +12,16 @@ Status check_linear(const LinearSpec& spec);
 // The int32 sum of C products must not wrap for any input: the largest magnitudes of both sides.
 Status check_accumulator(const LinearSpec& spec, int operand, int weight);
 
+// T: float or Half.
+template <typename T>
+Status check_linear_call(const LinearCallOf<T>& call);
+
 Status check_attention(const AttentionSpec& spec);
-Status check_attention_call(const AttentionSpec& spec, const AttentionCall& call);
+template <typename T>
+Status check_attention_call(const AttentionSpec& spec, const AttentionCallOf<T>& call);
+
+// Of the operator that the message is to name.
+Status check_scratch(const char* name, const void* scratch);
 
 }  // namespace cpu
 }  // namespace qcompiler

@@ -60,7 +60,8 @@ bool request_tiles() noexcept {
 bool detect_ssse3() noexcept { return bit(cpuid(1).ecx, 9); }
 
 bool detect_avx2() noexcept {
-  return saves(kYmm) && bit(cpuid(1).ecx, 12) /* FMA */ && bit(cpuid(7).ebx, 5) /* AVX2 */;
+  const Registers r = cpuid(1);
+  return saves(kYmm) && bit(r.ecx, 12) /* FMA */ && bit(r.ecx, 29) /* F16C */ && bit(cpuid(7).ebx, 5) /* AVX2 */;
 }
 
 bool detect_avxvnni() noexcept {

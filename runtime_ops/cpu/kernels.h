@@ -11,6 +11,7 @@
 //   1. linear_create / attention_create   once: checks and copies the constants, packs the weights for the active path
 //   2. *_scratch_bytes                    per problem size: bytes of scratch that a run needs
 //   3. *_run                              per call; reentrant, the created object is never written after creation
+//      (*_half_scratch_bytes and *_run_half where the tensors are float16)
 //   4. *_destroy
 #ifndef QCOMPILER_CPU_KERNELS_H_
 #define QCOMPILER_CPU_KERNELS_H_
@@ -44,6 +45,16 @@ Status path_status() noexcept;
 // Makes `name` the active path of this process for operators created from now on (nullptr: back to the automatic
 // choice, including QCOMPILER_CPU_PATH). Operators that exist keep the path that they were created for.
 Status select_path(const char* name) noexcept;
+
+// ---- Tensors -----------------------------------------------------------------------------------------------------
+
+// A float16 value (IEEE binary16), as its bits.
+struct Half {
+  std::uint16_t bits;
+};
+
+// The tensors of a call are all float or all Half; constants are float32 either way. On Half an operator converts them
+// exactly to float32, does what it does on float, and rounds the result once, to nearest, ties to even.
 
 // ---- Threads -----------------------------------------------------------------------------------------------------
 
@@ -119,13 +130,16 @@ struct LinearSpec {
   BlockSpec blocks() const { return {bits, block, clip, slack}; }
 };
 
-struct LinearCall {
-  const float* x = nullptr;         // [batch, rows, C] contiguous
-  const float* residual = nullptr;  // [batch, rows, D] contiguous, or nullptr; may be equal to y
-  float* y = nullptr;               // [batch, rows, D] contiguous
-  std::int64_t batch = 1;           // instances: product of all axes in front of the token axis
-  std::int64_t rows = 0;            // N, tokens of one instance
+template <typename T>
+struct LinearCallOf {
+  const T* x = nullptr;         // [batch, rows, C] contiguous
+  const T* residual = nullptr;  // [batch, rows, D] contiguous, or nullptr; may be equal to y
+  T* y = nullptr;               // [batch, rows, D] contiguous
+  std::int64_t batch = 1;       // instances: product of all axes in front of the token axis
+  std::int64_t rows = 0;        // N, tokens of one instance
 };
+using LinearCall = LinearCallOf<float>;
+using HalfLinearCall = LinearCallOf<Half>;
 
 struct Linear;  // opaque
 
@@ -133,6 +147,9 @@ Status linear_create(const LinearSpec& spec, Linear** out) noexcept;
 void linear_destroy(Linear* linear) noexcept;
 std::size_t linear_scratch_bytes(const Linear* linear, std::int64_t batch, std::int64_t rows, int threads) noexcept;
 Status linear_run(const Linear* linear, const LinearCall& call, void* scratch, const Parallel& parallel) noexcept;
+std::size_t linear_half_scratch_bytes(const Linear* linear, const HalfLinearCall& call, int threads) noexcept;
+Status linear_run_half(const Linear* linear, const HalfLinearCall& call, void* scratch,
+                       const Parallel& parallel) noexcept;
 
 // ---- Attention ---------------------------------------------------------------------------------------------------
 
@@ -148,16 +165,19 @@ struct AttentionSpec {
   std::int32_t num_levels = 0;           // 1 .. 256
 };
 
-struct AttentionCall {
-  const float* qkv = nullptr;   // [batch, tokens, 3 * num_heads * head_dim] contiguous: q | k | v, each head-major
-  const float* bias = nullptr;  // [bias_batch, bias_heads, tokens, tokens], or nullptr
+template <typename T>
+struct AttentionCallOf {
+  const T* qkv = nullptr;       // [batch, tokens, 3 * num_heads * head_dim] contiguous: q | k | v, each head-major
+  const T* bias = nullptr;      // [bias_batch, bias_heads, tokens, tokens], or nullptr
   std::int64_t bias_batch = 0;  // divides batch; row b uses bias[b % bias_batch]
   std::int64_t bias_heads = 0;  // num_heads or 1
-  float* y = nullptr;           // [batch, tokens, num_heads * head_dim] contiguous
+  T* y = nullptr;               // [batch, tokens, num_heads * head_dim] contiguous
   std::int64_t batch = 1;
   std::int64_t tokens = 0;    // N
   std::int64_t head_dim = 0;  // D
 };
+using AttentionCall = AttentionCallOf<float>;
+using HalfAttentionCall = AttentionCallOf<Half>;
 
 struct Attention;  // opaque
 
@@ -167,6 +187,10 @@ std::size_t attention_scratch_bytes(const Attention* attention, std::int64_t bat
                                     std::int64_t head_dim, int threads) noexcept;
 Status attention_run(const Attention* attention, const AttentionCall& call, void* scratch,
                      const Parallel& parallel) noexcept;
+std::size_t attention_half_scratch_bytes(const Attention* attention, const HalfAttentionCall& call,
+                                         int threads) noexcept;
+Status attention_run_half(const Attention* attention, const HalfAttentionCall& call, void* scratch,
+                          const Parallel& parallel) noexcept;
 
 }  // namespace cpu
 }  // namespace qcompiler

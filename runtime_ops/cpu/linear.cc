@@ -141,9 +141,8 @@ std::size_t linear_scratch_bytes(const Linear* linear, std::int64_t batch, std::
 }
 
 Status linear_run(const Linear* linear, const LinearCall& call, void* scratch, const Parallel& parallel) noexcept {
-  if (call.batch < 0 || call.rows < 0) return error("linear: negative shape");
+  if (Status status = check_linear_call(call)) return status;
   if (call.batch == 0 || call.rows == 0) return nullptr;
-  if (call.x == nullptr || call.y == nullptr) return error("linear: input or output is missing");
   if (is_reference(*linear->path)) {
     try {
       reference::group_linear(linear->spec, call);
@@ -152,9 +151,7 @@ Status linear_run(const Linear* linear, const LinearCall& call, void* scratch, c
       return error("linear: out of memory");
     }
   }
-  if (scratch == nullptr || reinterpret_cast<std::uintptr_t>(scratch) % kScratchAlignment != 0) {
-    return error("linear: scratch memory is missing or not aligned to 64 bytes");
-  }
+  if (Status status = check_scratch("linear", scratch)) return status;
   if (linear->grouping == Grouping::kSegments) {
     run_segments(*linear, call, scratch, parallel);
   } else {

@@ -136,6 +136,8 @@ struct Stages {
   void (*softmax)(float* x, std::ptrdiff_t ld, int rows, int cols, float* lower, float* upper);
   // byte -> table[byte] in place; the table has `count` entries and is readable up to 256.
   void (*map_bytes)(std::uint8_t* data, std::ptrdiff_t ld, int rows, int cols, const std::uint8_t* table, int count);
+  void (*from_half)(const Half* x, std::ptrdiff_t count, float* out);
+  void (*to_half)(const float* x, std::ptrdiff_t count, Half* out);  // to nearest, ties to even
 };
 
 struct Path {

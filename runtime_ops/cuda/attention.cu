@@ -80,15 +80,16 @@ struct Plan {
 struct Plans {
   Plan rows, values, attend;
 
-  Plans(const Attention& attention, const cpu::AttentionCall& call, int token_bytes)
+  template <typename T>
+  Plans(const Attention& attention, const cpu::AttentionCallOf<T>& call, int token_bytes)
       : rows(attention, (2 * call.batch * call.tokens * attention.spec.num_heads + kHeadWarps - 1) / kHeadWarps,
-             4 * row_buffer_floats(static_cast<int>(call.head_dim), row_blocks(attention, call)), kHeadWarps),
+             4 * row_buffer_floats(static_cast<int>(call.head_dim), row_blocks(attention, call.head_dim)), kHeadWarps),
         values(attention, call.batch * attention.spec.num_heads, ValueMemory::bytes(static_cast<int>(call.head_dim)), 1),
         attend(attention, call.batch * attention.spec.num_heads * ((call.tokens + kAttendRows - 1) / kAttendRows),
                attend_bytes(token_bytes), 1) {}
 
-  static int row_blocks(const Attention& attention, const cpu::AttentionCall& call) {
-    return attention.spec.in_blocks ? static_cast<int>(call.head_dim / attention.spec.qk_blocks.block) : 0;
+  static int row_blocks(const Attention& attention, std::int64_t head_dim) {
+    return attention.spec.in_blocks ? static_cast<int>(head_dim / attention.spec.qk_blocks.block) : 0;
   }
 };
 
@@ -116,13 +117,11 @@ HeadQuantizer head_quantizer(const Attention& attention, const TableConstants& t
   return q;
 }
 
-AttentionProblem describe(const Attention& attention, const cpu::AttentionCall& call) {
+template <typename T>
+AttentionProblem describe(const Attention& attention, const cpu::AttentionCallOf<T>& call) {
   AttentionProblem p = {};
-  p.qkv = call.qkv;
-  p.bias = call.bias;
   p.bias_batch = static_cast<int>(call.bias_batch);
   p.bias_heads = static_cast<int>(call.bias_heads);
-  p.y = call.y;
   p.batch = call.batch;
   p.tokens = static_cast<int>(call.tokens);
   p.heads = static_cast<int>(attention.spec.num_heads);
@@ -140,20 +139,42 @@ AttentionProblem describe(const Attention& attention, const cpu::AttentionCall& 
   return p;
 }
 
-Status launch_step(const char* what, void (*in_shared)(AttentionProblem), void (*in_buffers)(AttentionProblem),
-                   const Plan& plan, int threads, AttentionProblem p, cudaStream_t stream) {
+template <typename... Tensors>
+Status launch_step(const char* what, void (*in_shared)(AttentionProblem, Tensors...),
+                   void (*in_buffers)(AttentionProblem, Tensors...), const Plan& plan, int threads, AttentionProblem p,
+                   cudaStream_t stream, Tensors... tensors) {
   p.buffer_bytes = static_cast<int>(plan.buffer_bytes);
   return launch(what, plan.buffers == 0 ? in_shared : in_buffers, dim3(static_cast<unsigned>(plan.blocks)), threads,
-                plan.shared, stream, p);
+                plan.shared, stream, p, tensors...);
 }
 
-Status enqueue(const Plans& plans, const AttentionProblem& p, cudaStream_t stream) {
-  Status status = launch_step("attention q, k", quantize_queries_and_keys<true>, quantize_queries_and_keys<false>,
-                              plans.rows, kHeadThreads, p, stream);
+template <typename T>
+Status enqueue(const Plans& plans, const AttentionProblem& p, const cpu::AttentionCallOf<T>& call, cudaStream_t stream) {
+  Status status = launch_step("attention q, k", quantize_queries_and_keys<true, T>, quantize_queries_and_keys<false, T>,
+                              plans.rows, kHeadThreads, p, stream, call.qkv);
   if (status != nullptr) return status;
-  status = launch_step("attention v", quantize_values<true>, quantize_values<false>, plans.values, kHeadThreads, p, stream);
+  status = launch_step("attention v", quantize_values<true, T>, quantize_values<false, T>, plans.values, kHeadThreads, p,
+                       stream, call.qkv);
   if (status != nullptr) return status;
-  return launch_step("attention", attend<true>, attend<false>, plans.attend, kAttendThreads, p, stream);
+  return launch_step("attention", attend<true, T>, attend<false, T>, plans.attend, kAttendThreads, p, stream, call.bias,
+                     call.y);
+}
+
+template <typename T>
+Status run(const Attention* attention, const cpu::AttentionCallOf<T>& call, void* stream) {
+  if (Status status = cpu::check_attention_call(attention->spec, call)) return status;
+  if (call.batch == 0 || call.tokens == 0 || call.head_dim == 0) return nullptr;
+  try {
+    const CurrentDevice device(attention->device);
+    AttentionProblem problem = describe(*attention, call);
+    const Plans plans(*attention, call, problem.token_bytes);
+    const Workspace workspace(attention->device, static_cast<cudaStream_t>(stream), lay_out(plans, nullptr, &problem));
+    if (workspace.status() != nullptr) return workspace.status();
+    lay_out(plans, workspace.data(), &problem);
+    return enqueue(plans, problem, call, static_cast<cudaStream_t>(stream));
+  } catch (const std::bad_alloc&) {
+    return cpu::error("attention: out of memory");
+  }
 }
 
 }  // namespace
@@ -173,19 +194,11 @@ Status attention_create(const cpu::AttentionSpec& spec, Attention** out) noexcep
 void attention_destroy(Attention* attention) noexcept { delete attention; }
 
 Status attention_run(const Attention* attention, const cpu::AttentionCall& call, void* stream) noexcept {
-  if (Status status = cpu::check_attention_call(attention->spec, call)) return status;
-  if (call.batch == 0 || call.tokens == 0 || call.head_dim == 0) return nullptr;
-  try {
-    const CurrentDevice device(attention->device);
-    AttentionProblem problem = describe(*attention, call);
-    const Plans plans(*attention, call, problem.token_bytes);
-    const Workspace workspace(attention->device, static_cast<cudaStream_t>(stream), lay_out(plans, nullptr, &problem));
-    if (workspace.status() != nullptr) return workspace.status();
-    lay_out(plans, workspace.data(), &problem);
-    return enqueue(plans, problem, static_cast<cudaStream_t>(stream));
-  } catch (const std::bad_alloc&) {
-    return cpu::error("attention: out of memory");
-  }
+  return run(attention, call, stream);
+}
+
+Status attention_run_half(const Attention* attention, const cpu::HalfAttentionCall& call, void* stream) noexcept {
+  return run(attention, call, stream);
 }
 
 }  // namespace cuda

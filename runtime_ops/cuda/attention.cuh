@@ -25,11 +25,10 @@ struct HeadQuantizer {
   const float* outers;
 };
 
+// The tensors are parameters of the kernels, of float or Half: qkv [batch, tokens, 3, heads, head_dim], bias [bias_batch,
+// bias_heads, tokens, tokens] or nullptr, y [batch, tokens, heads, head_dim].
 struct AttentionProblem {
-  const float* qkv;   // [batch, tokens, 3, heads, head_dim]
-  const float* bias;  // [bias_batch, bias_heads, tokens, tokens], or nullptr
   int bias_batch, bias_heads;
-  float* y;           // [batch, tokens, heads, head_dim]
   long long batch;
   int tokens, heads, head_dim;
   float scale;
@@ -54,9 +53,10 @@ struct AttentionProblem {
 };
 
 // Row `token` of q (part 0), k (1) or v (2) of a head.
-QC_DEVICE const float* head_row(const AttentionProblem& p, int part, long long head, int token) {
+template <typename T>
+QC_DEVICE const T* head_row(const AttentionProblem& p, const T* qkv, int part, long long head, int token) {
   const long long b = head / p.heads, h = head % p.heads;
-  return p.qkv + ((b * p.tokens + token) * 3 + part) * p.heads * p.head_dim + h * p.head_dim;
+  return qkv + ((b * p.tokens + token) * 3 + part) * p.heads * p.head_dim + h * p.head_dim;
 }
 
 // ---- q and k -----------------------------------------------------------------------------------------------------
@@ -75,8 +75,8 @@ QC_DEVICE float quantize_head_row(const HeadQuantizer& q, const float* row, int 
 }
 
 // A warp takes a row of q or k of one head.
-template <bool kShared>
-QC_KERNEL __launch_bounds__(kHeadThreads) quantize_queries_and_keys(AttentionProblem p) {
+template <bool kShared, typename T>
+QC_KERNEL __launch_bounds__(kHeadThreads) quantize_queries_and_keys(AttentionProblem p, const T* qkv) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   const long long first = static_cast<long long>(blockIdx.x) * kHeadWarps + warp;
   unsigned char* const memory = kShared ? shared_memory() + warp * p.buffer_bytes : p.buffers + first * p.buffer_bytes;
@@ -90,11 +90,11 @@ QC_KERNEL __launch_bounds__(kHeadThreads) quantize_queries_and_keys(AttentionPro
     const int token = static_cast<int>(token_of_all % p.tokens);
     const long long head = token_of_all / p.tokens * p.heads + h;
     const HeadQuantizer& quantizer = part == 0 ? p.q : p.k;
-    const float* const x = head_row(p, part, head, token);
+    const T* const x = head_row(p, qkv, part, head, token);
     const long long at = head * p.tokens + token;
     unsigned char* const out = (part == 0 ? p.q_bytes : p.k_bytes) + at * p.row_bytes;
     for (int c = p.head_dim + lane; c < p.row_bytes; c += kWarp) out[c] = 0;
-    for (int c = lane; c < p.head_dim; c += kWarp) row[c] = x[c];
+    for (int c = lane; c < p.head_dim; c += kWarp) row[c] = load_value(x + c);
     sync_warp();
     float outer;
     if (quantizer.in_blocks) {
@@ -138,12 +138,14 @@ struct ValueMemory {
 };
 
 // Ranges of the channels of a head over all tokens; then the steps of their groups.
-QC_DEVICE void value_channel_steps(const AttentionProblem& p, long long head, const ValueMemory& m, int lane, int warp) {
+template <typename T>
+QC_DEVICE void value_channel_steps(const AttentionProblem& p, const T* qkv, long long head, const ValueMemory& m,
+                                   int lane, int warp) {
   const int padded = (p.head_dim + 3) / 4 * 4;
   for (int c = lane; c < p.head_dim; c += kWarp) {
     float lower = INFINITY, upper = -INFINITY;
     for (int token = warp; token < p.tokens; token += kHeadWarps) {
-      const float v = head_row(p, 2, head, token)[c];
+      const float v = load_value(head_row(p, qkv, 2, head, token) + c);
       lower = fminf(lower, v);
       upper = fmaxf(upper, v);
     }
@@ -165,11 +167,13 @@ QC_DEVICE void value_channel_steps(const AttentionProblem& p, long long head, co
 }
 
 // One outer scale for all tokens of a head: from the largest magnitude.
-QC_DEVICE float value_scale(const AttentionProblem& p, long long head, const ValueMemory& m, int lane, int warp) {
+template <typename T>
+QC_DEVICE float value_scale(const AttentionProblem& p, const T* qkv, long long head, const ValueMemory& m, int lane,
+                            int warp) {
   float peak = 0.0f;
   for (int token = warp; token < p.tokens; token += kHeadWarps) {
-    const float* const x = head_row(p, 2, head, token);
-    for (int c = lane; c < p.head_dim; c += kWarp) peak = fmaxf(fabsf(x[c]), peak);
+    const T* const x = head_row(p, qkv, 2, head, token);
+    for (int c = lane; c < p.head_dim; c += kWarp) peak = fmaxf(fabsf(load_value(x + c)), peak);
   }
   peak = warp_max(peak);
   if (lane == 0) m.ranges[warp] = peak;
@@ -181,8 +185,8 @@ QC_DEVICE float value_scale(const AttentionProblem& p, long long head, const Val
 }
 
 // A block takes a head.
-template <bool kShared>
-QC_KERNEL __launch_bounds__(kHeadThreads) quantize_values(AttentionProblem p) {
+template <bool kShared, typename T>
+QC_KERNEL __launch_bounds__(kHeadThreads) quantize_values(AttentionProblem p, const T* qkv) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   unsigned char* const memory =
       kShared ? shared_memory() : p.buffers + static_cast<long long>(blockIdx.x) * p.buffer_bytes;
@@ -191,9 +195,9 @@ QC_KERNEL __launch_bounds__(kHeadThreads) quantize_values(AttentionProblem p) {
   for (long long head = blockIdx.x; head < p.batch * p.heads; head += gridDim.x) {
     float scale = 0.0f;
     if (p.v.in_blocks) {
-      scale = value_scale(p, head, m, lane, warp);
+      scale = value_scale(p, qkv, head, m, lane, warp);
     } else {
-      value_channel_steps(p, head, m, lane, warp);
+      value_channel_steps(p, qkv, head, m, lane, warp);
     }
     for (int begin = 0; begin < p.token_bytes; begin += kTokenTile) {
       for (int i = warp; i < kTokenTile; i += kHeadWarps) {
@@ -203,17 +207,17 @@ QC_KERNEL __launch_bounds__(kHeadThreads) quantize_values(AttentionProblem p) {
           for (int c = lane; c < p.head_dim; c += kWarp) out[c] = 0;
           continue;
         }
-        const float* const x = head_row(p, 2, head, token);
+        const T* const x = head_row(p, qkv, 2, head, token);
         if (p.v.in_blocks) {
           float* const row = m.rows + warp * padded;
           Step* const steps = m.steps + warp * padded;
-          for (int c = lane; c < p.head_dim; c += kWarp) row[c] = x[c];
+          for (int c = lane; c < p.head_dim; c += kWarp) row[c] = load_value(x + c);
           sync_warp();
           block_ranges(row, p.head_dim, p.v.blocks.block, steps, lane);
           quantize_block_row<1>(row, p.head_dim, p.v.blocks, scale, steps, lane, out);
         } else {
           for (int c = lane; c < p.head_dim; c += kWarp) {
-            out[c] = static_cast<unsigned char>(static_cast<int>(centred_code(x[c], m.steps[c])));
+            out[c] = static_cast<unsigned char>(static_cast<int>(centred_code(load_value(x + c), m.steps[c])));
           }
         }
       }
@@ -252,16 +256,18 @@ QC_DEVICE void load_left(unsigned (&x)[4], const unsigned char* upper, const uns
 constexpr int kDepthAtOnce = 4;  // units of the depth whose left operands stay in registers
 
 // Scores of kAttendRows rows from `row_begin` on, as sums or, behind the last part of the depth, as floats.
-QC_DEVICE void attend_scores(const AttentionProblem& p, long long head, int row_begin, float* scores, int lane, int warp) {
+template <typename T>
+QC_DEVICE void attend_scores(const AttentionProblem& p, const T* all_bias, long long head, int row_begin, float* scores,
+                             int lane, int warp) {
   const int stride = score_stride(p.token_bytes);
   const unsigned char* const q = p.q_bytes + head * p.tokens * p.row_bytes;
   const unsigned char* const k = p.k_bytes + head * p.tokens * p.row_bytes;
   const int last = p.tokens - 1, in_row = word_begin(lane);
   const auto q_row = [&](int m) { return q + static_cast<long long>(min(row_begin + m, last)) * p.row_bytes; };
-  const float* bias = nullptr;
-  if (p.bias != nullptr) {
+  const T* bias = nullptr;
+  if (all_bias != nullptr) {
     const long long b = head / p.heads % p.bias_batch, h = p.bias_heads == 1 ? 0 : head % p.heads;
-    bias = p.bias + (b * p.bias_heads + h) * p.tokens * p.tokens;
+    bias = all_bias + (b * p.bias_heads + h) * p.tokens * p.tokens;
   }
   const int units = p.row_bytes / kProductDepth;
   for (int base = 0; base < units; base += kDepthAtOnce) {
@@ -297,7 +303,7 @@ QC_DEVICE void attend_scores(const AttentionProblem& p, long long head, int row_
         }
         const int row = min(row_begin + m, last), token = min(n, last);
         float v = static_cast<float>(sum) * p.q_scale[head * p.tokens + row] * p.k_scale[head * p.tokens + token];
-        if (bias != nullptr) v += bias[static_cast<long long>(row) * p.tokens + token];
+        if (bias != nullptr) v += load_value(bias + static_cast<long long>(row) * p.tokens + token);
         *reinterpret_cast<float*>(at) = v;
       }
     }
@@ -329,7 +335,8 @@ QC_DEVICE float attend_row(const AttentionProblem& p, float* scores, unsigned ch
 }
 
 // The product of kAttendRows rows of levels with v.
-QC_DEVICE void attend_values(const AttentionProblem& p, long long head, int row_begin, const unsigned char* levels,
+template <typename T>
+QC_DEVICE void attend_values(const AttentionProblem& p, T* y, long long head, int row_begin, const unsigned char* levels,
                              const float* row_scale, int lane, int warp) {
   const int stride = level_stride(p.token_bytes), in_row = word_begin(lane);
   const unsigned char* const v = p.v_bytes + head * p.head_dim * p.token_bytes;
@@ -363,15 +370,15 @@ QC_DEVICE void attend_values(const AttentionProblem& p, long long head, int row_
       const int m = 16 * (i / 8) + sum_row(lane) + i % 4 / 2 * 8;
       const int n = column + 8 * (i / 4 % 2) + sum_column(lane) + i % 2;
       if (row_begin + m >= p.tokens || n >= p.head_dim) continue;
-      p.y[((b * p.tokens + row_begin + m) * p.heads + h) * p.head_dim + n] =
-          static_cast<float>(sums[i / 8][i / 4 % 2][i % 4]) * row_scale[m] * p.v_scale[head * p.head_dim + n];
+      store_value(y + ((b * p.tokens + row_begin + m) * p.heads + h) * p.head_dim + n,
+                  static_cast<float>(sums[i / 8][i / 4 % 2][i % 4]) * row_scale[m] * p.v_scale[head * p.head_dim + n]);
     }
   }
 }
 
 // A block takes kAttendRows rows of a head.
-template <bool kShared>
-QC_KERNEL __launch_bounds__(kAttendThreads) attend(AttentionProblem p) {
+template <bool kShared, typename T>
+QC_KERNEL __launch_bounds__(kAttendThreads) attend(AttentionProblem p, const T* bias, T* y) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   unsigned char* const memory =
       kShared ? shared_memory() : p.buffers + static_cast<long long>(blockIdx.x) * p.buffer_bytes;
@@ -382,7 +389,7 @@ QC_KERNEL __launch_bounds__(kAttendThreads) attend(AttentionProblem p) {
   for (long long task = blockIdx.x; task < p.batch * p.heads * down; task += gridDim.x) {
     const long long head = task / down;
     const int row_begin = static_cast<int>(task % down) * kAttendRows;
-    attend_scores(p, head, row_begin, scores, lane, warp);
+    attend_scores(p, bias, head, row_begin, scores, lane, warp);
     sync_block();
     for (int m = warp; m < kAttendRows; m += kAttendWarps) {
       const float outer = attend_row(p, scores + m * score_stride(p.token_bytes),
@@ -390,7 +397,7 @@ QC_KERNEL __launch_bounds__(kAttendThreads) attend(AttentionProblem p) {
       if (lane == 0) row_scale[m] = outer;
     }
     sync_block();
-    attend_values(p, head, row_begin, levels, row_scale, lane, warp);
+    attend_values(p, y, head, row_begin, levels, row_scale, lane, warp);
   }
 }
 

@@ -3,6 +3,7 @@
 #ifndef QCOMPILER_CUDA_CHANNELS_CUH_
 #define QCOMPILER_CUDA_CHANNELS_CUH_
 
+#include "activations.cuh"
 #include "fragments.h"
 #include "warp.h"
 
@@ -11,8 +12,8 @@ namespace cuda {
 
 constexpr int kRangeThreads = 128;
 
+// What is quantized, x [instances, rows, channels], are prepared rows, or the activations where nothing is to prepare.
 struct Channels {
-  const float* x;  // prepared rows [instances, rows, channels]
   const float* norm;  // [instances * rows] of the rows, or nullptr: 1
   long long instances;
   int rows;
@@ -37,7 +38,8 @@ struct Channels {
 };
 
 // Ranges over the rows of one part; a thread has a channel.
-QC_KERNEL __launch_bounds__(kRangeThreads) channel_ranges(Channels p) {
+template <typename T>
+QC_KERNEL __launch_bounds__(kRangeThreads) channel_ranges(Channels p, const T* x) {
   const long long instance = blockIdx.x / static_cast<unsigned>(p.parts);
   const int part = static_cast<int>(blockIdx.x % static_cast<unsigned>(p.parts));
   const int begin = static_cast<int>(static_cast<long long>(p.rows) * part / p.parts);
@@ -45,10 +47,11 @@ QC_KERNEL __launch_bounds__(kRangeThreads) channel_ranges(Channels p) {
   for (int c = static_cast<int>(blockIdx.y * kRangeThreads + threadIdx.x); c < p.channels;
        c += static_cast<int>(gridDim.y) * kRangeThreads) {
     float lower = INFINITY, upper = -INFINITY;
-    const float* x = p.x + (instance * p.rows + begin) * p.channels + c;
-    for (int m = begin; m < end; ++m, x += p.channels) {
-      lower = fminf(lower, *x);
-      upper = fmaxf(upper, *x);
+    const T* from = x + (instance * p.rows + begin) * p.channels + c;
+    for (int m = begin; m < end; ++m, from += p.channels) {
+      const float v = load_value(from);
+      lower = fminf(lower, v);
+      upper = fmaxf(upper, v);
     }
     float* const out = p.ranges + static_cast<long long>(blockIdx.x) * 2 * p.channels;
     out[c] = lower;
@@ -113,7 +116,8 @@ QC_KERNEL __launch_bounds__(kWarp) sort_channels(Channels p) {
 }
 
 // Four neighbouring operands of a row are one thread's. Multiples of s8, or, sorted, codes of u8.
-QC_KERNEL __launch_bounds__(256) quantize_channels(Channels p) {
+template <typename T>
+QC_KERNEL __launch_bounds__(256) quantize_channels(Channels p, const T* x) {
   const int words = p.stride / 4;
   const long long count = p.instances * p.rows * words;
   for (long long i = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; i < count;
@@ -128,10 +132,10 @@ QC_KERNEL __launch_bounds__(256) quantize_channels(Channels p) {
       if (p.order != nullptr) c = p.order[instance * p.stride + c];
       if (c < 0 || c >= p.channels) continue;
       const int group = index[c];
-      const float x = p.x[m * p.channels + c];
+      const float v = load_value(x + m * p.channels + c);
       const Step step = p.steps[group];
-      const int value = p.order != nullptr ? static_cast<int>(centred_code(x, step)) + p.zero_points[group]
-                                           : multiplied_operand(x, step);
+      const int value = p.order != nullptr ? static_cast<int>(centred_code(v, step)) + p.zero_points[group]
+                                           : multiplied_operand(v, step);
       word |= (static_cast<unsigned>(value) & 255u) << 8 * k;
     }
     *reinterpret_cast<unsigned*>(p.operand + m * p.stride + first) = word;

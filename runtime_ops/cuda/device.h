@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #if defined(__CUDACC__)
+#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 #define QC_HD __host__ __device__ __forceinline__
 #define QC_DEVICE static __device__ __forceinline__
@@ -100,6 +101,9 @@ QC_DEVICE void wait_copies() {
 // ---- Bits --------------------------------------------------------------------------------------------------------
 
 QC_DEVICE float from_bits(int bits) { return __int_as_float(bits); }
+QC_DEVICE float from_half_bits(unsigned short bits) { return __half2float(__ushort_as_half(bits)); }
+// To nearest, ties to even.
+QC_DEVICE unsigned short to_half_bits(float x) { return __half_as_ushort(__float2half_rn(x)); }
 
 // ---- Launching ---------------------------------------------------------------------------------------------------
 

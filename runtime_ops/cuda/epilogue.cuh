@@ -6,6 +6,7 @@
 #ifndef QCOMPILER_CUDA_EPILOGUE_CUH_
 #define QCOMPILER_CUDA_EPILOGUE_CUH_
 
+#include "activations.cuh"
 #include "arithmetic.h"
 #include "fragments.h"
 
@@ -18,12 +19,17 @@ struct Epilogue {
   const int* column_sum;   // [columns padded], where there are zeros
   const float* w_scale;    // [columns padded]
   const float* bias;       // [columns padded]
-  const float* residual;   // [rows, columns], or nullptr; may be y
-  float* y;
   long long rows;
   int columns;
-  bool in_fours;  // four neighbouring columns are aligned in y and residual, and so are all of them
   cpu::Gelu gelu;
+};
+
+// Where it goes: float or Half.
+template <typename T>
+struct Output {
+  const T* residual;  // [rows, columns], or nullptr; may be y
+  T* y;               // [rows, columns]
+  bool in_fours;      // four neighbouring columns are aligned in y and residual, and so are all of them
 };
 
 // Words from row to row in the exchange: eight rows of pairs fall on different banks.
@@ -39,15 +45,15 @@ QC_DEVICE float as_sum(float value, int, int) { return value; }
 
 // Writes 16 rows of a warp's sums. sums[j] are those of columns 8 j .. 8 j + 7, as the product leaves them: int, or float
 // where they are scaled already. `last_row`: the first one that does not count.
-template <int kColumns, typename T>
-QC_DEVICE void store_rows(const Epilogue& e, const T (&sums)[kColumns / 8][4], T* exchange, long long row_begin,
-                          long long last_row, int column_begin, int lane) {
+template <int kColumns, typename Sum, typename T>
+QC_DEVICE void store_rows(const Epilogue& e, const Output<T>& out, const Sum (&sums)[kColumns / 8][4], Sum* exchange,
+                          long long row_begin, long long last_row, int column_begin, int lane) {
   constexpr int kStride = kExchangeStride<kColumns>;
   constexpr int kLanes = kColumns / 4;  // of one row
   sync_warp();                          // the rows before have been read
 #pragma unroll
   for (int j = 0; j < kColumns / 8; ++j) {
-    T* const at = exchange + sum_row(lane) * kStride + 8 * j + sum_column(lane);
+    Sum* const at = exchange + sum_row(lane) * kStride + 8 * j + sum_column(lane);
     at[0] = sums[j][0];
     at[1] = sums[j][1];
     at[8 * kStride] = sums[j][2];
@@ -71,25 +77,23 @@ QC_DEVICE void store_rows(const Epilogue& e, const T (&sums)[kColumns / 8][4], T
     if (row >= last_row) return;
     const float outer = e.outer[row];
     const int zero = e.zero != nullptr ? e.zero[row] : 0;
-    const T* const from = exchange + m * kStride + inner;
+    const Sum* const from = exchange + m * kStride + inner;
     const long long at = row * e.columns + column;
-    float v[4];
+    Lanes<4> y;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      v[i] = activate(as_sum(from[i], zero, column_sums[i]) * outer * scales[i] + biases[i], e.gelu);
+      y.v[i] = activate(as_sum(from[i], zero, column_sums[i]) * outer * scales[i] + biases[i], e.gelu);
     }
-    if (e.in_fours) {
-      if (e.residual != nullptr) {
-        const float4 add = *reinterpret_cast<const float4*>(e.residual + at);
-        v[0] += add.x;
-        v[1] += add.y;
-        v[2] += add.z;
-        v[3] += add.w;
+    if (out.in_fours) {
+      if (out.residual != nullptr) {
+        const Lanes<4> add = load_lanes<4>(out.residual + at);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) y.v[i] += add.v[i];
       }
-      *reinterpret_cast<float4*>(e.y + at) = float4{v[0], v[1], v[2], v[3]};
+      store_lanes(out.y + at, y);
     } else {
       for (int i = 0; i < 4 && column + i < e.columns; ++i) {
-        e.y[at + i] = e.residual != nullptr ? v[i] + e.residual[at + i] : v[i];
+        store_value(out.y + at + i, out.residual != nullptr ? y.v[i] + load_value(out.residual + at + i) : y.v[i]);
       }
     }
   }

@@ -20,10 +20,12 @@ struct Attention;  // opaque
 Status linear_create(const cpu::LinearSpec& spec, Linear** out) noexcept;
 void linear_destroy(Linear* linear) noexcept;
 Status linear_run(const Linear* linear, const cpu::LinearCall& call, void* stream) noexcept;
+Status linear_run_half(const Linear* linear, const cpu::HalfLinearCall& call, void* stream) noexcept;
 
 Status attention_create(const cpu::AttentionSpec& spec, Attention** out) noexcept;
 void attention_destroy(Attention* attention) noexcept;
 Status attention_run(const Attention* attention, const cpu::AttentionCall& call, void* stream) noexcept;
+Status attention_run_half(const Attention* attention, const cpu::HalfAttentionCall& call, void* stream) noexcept;
 
 struct Interface {
   const char* version;  // of the package
@@ -33,9 +35,11 @@ struct Interface {
   decltype(&cuda::linear_create) linear_create;
   decltype(&cuda::linear_destroy) linear_destroy;
   decltype(&cuda::linear_run) linear_run;
+  decltype(&cuda::linear_run_half) linear_run_half;
   decltype(&cuda::attention_create) attention_create;
   decltype(&cuda::attention_destroy) attention_destroy;
   decltype(&cuda::attention_run) attention_run;
+  decltype(&cuda::attention_run_half) attention_run_half;
 };
 
 constexpr char kInterfaceSymbol[] = "qcompiler_cuda_interface";

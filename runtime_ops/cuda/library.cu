@@ -42,9 +42,11 @@ extern "C" __attribute__((visibility("default"))) const qcompiler::cuda::Interfa
       linear_create,
       linear_destroy,
       linear_run,
+      linear_run_half,
       attention_create,
       attention_destroy,
       attention_run,
+      attention_run_half,
   };
   return &table;
 }

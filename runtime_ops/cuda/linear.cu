@@ -150,15 +150,14 @@ RowsLaunch plan_rows(const Linear& linear, long long rows, int buffer_floats) {
   return plan;
 }
 
-bool aligned(const void* pointer, std::size_t bytes) { return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0; }
-
-Status launch_rows(const Rows& rows, const RowsLaunch& plan, cudaStream_t stream) {
-  const bool in_fours = rows.channels % 4 == 0 && aligned(rows.x, 16) &&
+template <typename T>
+Status launch_rows(const Rows& rows, const T* x, const RowsLaunch& plan, cudaStream_t stream) {
+  const bool in_fours = rows.channels % 4 == 0 && aligned_in_fours(x) &&
                         (rows.use != RowUse::kBlocks || rows.blocks.block % 4 == 0);
-  const auto kernel = in_fours ? (plan.shared > 0 ? quantize_rows<4, true> : quantize_rows<4, false>)
-                               : (plan.shared > 0 ? quantize_rows<1, true> : quantize_rows<1, false>);
+  const auto kernel = in_fours ? (plan.shared > 0 ? quantize_rows<4, true, T> : quantize_rows<4, false, T>)
+                               : (plan.shared > 0 ? quantize_rows<1, true, T> : quantize_rows<1, false, T>);
   return launch("linear input", kernel, dim3(static_cast<unsigned>(plan.blocks)), plan.warps * kWarp, plan.shared,
-                stream, rows);
+                stream, rows, x);
 }
 
 // ---- Products ----------------------------------------------------------------------------------------------------
@@ -169,18 +168,19 @@ long long tiles(const Product& p) {
          ((p.epilogue.columns + Shape::kColumns - 1) / Shape::kColumns);
 }
 
-template <typename Shape>
-Status launch_product(const Product& p, cudaStream_t stream) {
-  const auto kernel = p.epilogue.zero != nullptr ? multiply<true, Shape> : multiply<false, Shape>;
+template <typename Shape, typename T>
+Status launch_tiles(const Product& p, const Output<T>& out, cudaStream_t stream) {
+  const auto kernel = p.epilogue.zero != nullptr ? multiply<true, Shape, T> : multiply<false, Shape, T>;
   return launch("linear product", kernel, dim3(static_cast<unsigned>(tiles<Shape>(p))), Shape::kThreads,
-                static_cast<std::size_t>(Shape::kSharedBytes), stream, p);
+                static_cast<std::size_t>(Shape::kSharedBytes), stream, p, out);
 }
 
 // Large tiles read least, but every processor should have one.
-Status launch_product(const Linear& linear, const Product& p, cudaStream_t stream) {
-  if (tiles<LargeTile>(p) >= linear.limits.processors) return launch_product<LargeTile>(p, stream);
-  if (2 * tiles<MediumTile>(p) >= linear.limits.processors) return launch_product<MediumTile>(p, stream);
-  return launch_product<SmallTile>(p, stream);
+template <typename T>
+Status launch_product(const Linear& linear, const Product& p, const Output<T>& out, cudaStream_t stream) {
+  if (tiles<LargeTile>(p) >= linear.limits.processors) return launch_tiles<LargeTile>(p, out, stream);
+  if (2 * tiles<MediumTile>(p) >= linear.limits.processors) return launch_tiles<MediumTile>(p, out, stream);
+  return launch_tiles<SmallTile>(p, out, stream);
 }
 
 // ---- A call ------------------------------------------------------------------------------------------------------
@@ -193,7 +193,8 @@ struct Scratch {
   int parts = 1;
 };
 
-std::size_t lay_out(const Linear& linear, const cpu::LinearCall& call, const RowsLaunch& plan, int buffer_floats,
+template <typename T>
+std::size_t lay_out(const Linear& linear, const cpu::LinearCallOf<T>& call, const RowsLaunch& plan, int buffer_floats,
                     void* memory, Scratch* s) {
   cpu::Arena arena(memory);
   const std::ptrdiff_t rows = call.batch * call.rows, channels = linear.channels;
@@ -218,12 +219,14 @@ std::size_t lay_out(const Linear& linear, const cpu::LinearCall& call, const Row
   return arena.used();
 }
 
-Status quantize_by_channels(const Linear& linear, const cpu::LinearCall& call, const Scratch& s, cudaStream_t stream) {
+// T: of prepared rows, float; of the activations where nothing is to prepare.
+template <typename T>
+Status quantize_by_channels(const Linear& linear, const T* x, std::int64_t batch, std::int64_t rows, const Scratch& s,
+                            cudaStream_t stream) {
   Channels p = {};
-  p.x = linear.prepares() ? s.prepared : call.x;
   p.norm = linear.prepares() ? s.norm : nullptr;
-  p.instances = call.batch;
-  p.rows = static_cast<int>(call.rows);
+  p.instances = batch;
+  p.rows = static_cast<int>(rows);
   p.channels = linear.channels;
   p.groups = linear.table.bounds(linear.constants);
   p.steps = linear.constants.at<Step>(linear.table.steps);
@@ -239,40 +242,44 @@ Status quantize_by_channels(const Linear& linear, const cpu::LinearCall& call, c
   p.row_outer = s.outer;
 
   const unsigned tiles = static_cast<unsigned>((linear.channels + kRangeThreads - 1) / kRangeThreads);
-  const dim3 grid(static_cast<unsigned>(call.batch * s.parts), std::min(tiles, 1024u));
-  Status status = launch("channel ranges", channel_ranges, grid, kRangeThreads, 0, stream, p);
+  const dim3 grid(static_cast<unsigned>(batch * s.parts), std::min(tiles, 1024u));
+  Status status = launch("channel ranges", channel_ranges<T>, grid, kRangeThreads, 0, stream, p, x);
   if (status != nullptr) return status;
   const auto blocks = [](long long items, int per_block) {
     return dim3(static_cast<unsigned>(std::min((items + per_block - 1) / per_block, 1LL << 30)));
   };
-  status = launch("channel groups", assign_channels, blocks(call.batch * linear.channels, kRangeThreads), kRangeThreads,
-                  0, stream, p);
+  status = launch("channel groups", assign_channels, blocks(batch * linear.channels, kRangeThreads), kRangeThreads, 0,
+                  stream, p);
   if (status != nullptr) return status;
   if (p.order != nullptr) {
-    status = launch("channel order", sort_channels, dim3(static_cast<unsigned>(call.batch)), kWarp, 0, stream, p);
+    status = launch("channel order", sort_channels, dim3(static_cast<unsigned>(batch)), kWarp, 0, stream, p);
     if (status != nullptr) return status;
   }
-  return launch("linear input", quantize_channels, blocks(call.batch * call.rows * (linear.stride / 4), 256), 256, 0,
-                stream, p);
+  return launch("linear input", quantize_channels<T>, blocks(batch * rows * (linear.stride / 4), 256), 256, 0, stream, p,
+                x);
 }
 
-Epilogue epilogue_of(const Linear& linear, const cpu::LinearCall& call, const Scratch& s) {
+Epilogue epilogue_of(const Linear& linear, std::int64_t rows, const Scratch& s) {
   Epilogue e = {};
   e.outer = s.outer;
   e.zero = linear.grouping == cpu::Grouping::kRows ? s.zero : nullptr;
   e.column_sum = linear.constants.at<int>(linear.column_sum);
   e.w_scale = linear.constants.at<float>(linear.w_scale);
   e.bias = linear.constants.at<float>(linear.bias);
-  e.residual = call.residual;
-  e.y = call.y;
-  e.rows = call.batch * call.rows;
+  e.rows = rows;
   e.columns = linear.outputs;
-  e.in_fours = linear.outputs % 4 == 0 && aligned(call.y, 16) && aligned(call.residual, 16);
   e.gelu = linear.gelu;
   return e;
 }
 
-Status multiply_sorted(const Linear& linear, const cpu::LinearCall& call, const Scratch& s, cudaStream_t stream) {
+template <typename T>
+Output<T> output_of(const Linear& linear, const cpu::LinearCallOf<T>& call) {
+  const bool in_fours = linear.outputs % 4 == 0 && aligned_in_fours(call.y) && aligned_in_fours(call.residual);
+  return {call.residual, call.y, in_fours};
+}
+
+template <typename T>
+Status multiply_sorted(const Linear& linear, const cpu::LinearCallOf<T>& call, const Scratch& s, cudaStream_t stream) {
   Segments p = {};
   p.a = s.operand;
   p.b = linear.constants.at<signed char>(linear.weight);
@@ -285,18 +292,18 @@ Status multiply_sorted(const Linear& linear, const cpu::LinearCall& call, const 
   p.scale = linear.constants.at<float>(linear.table.scales);
   p.zero = linear.constants.at<int>(linear.table.zero_points);
   p.groups = linear.table.count;
-  p.epilogue = epilogue_of(linear, call, s);
+  p.epilogue = epilogue_of(linear, call.batch * call.rows, s);
   const long long down = (call.rows + kSegmentRows - 1) / kSegmentRows;
   const long long across = (linear.outputs + kSegmentColumns - 1) / kSegmentColumns;
-  return launch("linear product", multiply_segments, dim3(static_cast<unsigned>(call.batch * down * across)),
-                kSegmentThreads, static_cast<std::size_t>(kSegmentShared), stream, p);
+  return launch("linear product", multiply_segments<T>, dim3(static_cast<unsigned>(call.batch * down * across)),
+                kSegmentThreads, static_cast<std::size_t>(kSegmentShared), stream, p, output_of(linear, call));
 }
 
-Status enqueue(const Linear& linear, const cpu::LinearCall& call, const RowsLaunch& plan, int buffer_floats,
+template <typename T>
+Status enqueue(const Linear& linear, const cpu::LinearCallOf<T>& call, const RowsLaunch& plan, int buffer_floats,
                const Scratch& s, cudaStream_t stream) {
   if (linear.by_rows() || linear.prepares()) {
     Rows p = {};
-    p.x = call.x;
     p.count = call.batch * call.rows;
     p.channels = linear.channels;
     if (linear.norm) {
@@ -323,18 +330,44 @@ Status enqueue(const Linear& linear, const cpu::LinearCall& call, const RowsLaun
     p.zero = s.zero;
     p.buffers = s.buffers;
     p.buffer_floats = buffer_floats;
-    if (Status status = launch_rows(p, plan, stream)) return status;
+    if (Status status = launch_rows(p, call.x, plan, stream)) return status;
   }
   if (!linear.by_rows()) {
-    if (Status status = quantize_by_channels(linear, call, s, stream)) return status;
+    const float* const prepared = s.prepared;
+    const Status status = linear.prepares()
+                              ? quantize_by_channels(linear, prepared, call.batch, call.rows, s, stream)
+                              : quantize_by_channels(linear, call.x, call.batch, call.rows, s, stream);
+    if (status != nullptr) return status;
   }
   if (linear.grouping == cpu::Grouping::kSegments) return multiply_sorted(linear, call, s, stream);
   Product p = {};
   p.a = s.operand;
   p.b = linear.constants.at<signed char>(linear.weight);
   p.stride = linear.stride;
-  p.epilogue = epilogue_of(linear, call, s);
-  return launch_product(linear, p, stream);
+  p.epilogue = epilogue_of(linear, call.batch * call.rows, s);
+  return launch_product(linear, p, output_of(linear, call), stream);
+}
+
+template <typename T>
+Status run(const Linear* linear, const cpu::LinearCallOf<T>& call, void* stream) {
+  if (Status status = cpu::check_linear_call(call)) return status;
+  if (call.batch == 0 || call.rows == 0) return nullptr;
+  if (call.batch * call.rows > 1LL << 30) return cpu::error("linear: more than 2^30 rows");
+  try {
+    const CurrentDevice device(linear->device);
+    const long long floats = row_buffer_floats(
+        linear->channels, linear->grouping == cpu::Grouping::kBlocks ? linear->channels / linear->blocks.block : 0);
+    const int buffer_floats = static_cast<int>(floats);
+    const RowsLaunch plan = plan_rows(*linear, call.batch * call.rows, buffer_floats);
+    Scratch scratch = {};
+    const std::size_t bytes = lay_out(*linear, call, plan, buffer_floats, nullptr, &scratch);
+    const Workspace workspace(linear->device, static_cast<cudaStream_t>(stream), bytes);
+    if (workspace.status() != nullptr) return workspace.status();
+    lay_out(*linear, call, plan, buffer_floats, workspace.data(), &scratch);
+    return enqueue(*linear, call, plan, buffer_floats, scratch, static_cast<cudaStream_t>(stream));
+  } catch (const std::bad_alloc&) {
+    return cpu::error("linear: out of memory");
+  }
 }
 
 }  // namespace
@@ -354,25 +387,11 @@ Status linear_create(const cpu::LinearSpec& spec, Linear** out) noexcept {
 void linear_destroy(Linear* linear) noexcept { delete linear; }
 
 Status linear_run(const Linear* linear, const cpu::LinearCall& call, void* stream) noexcept {
-  if (call.batch < 0 || call.rows < 0) return cpu::error("linear: negative shape");
-  if (call.batch == 0 || call.rows == 0) return nullptr;
-  if (call.x == nullptr || call.y == nullptr) return cpu::error("linear: input or output is missing");
-  if (call.batch * call.rows > 1LL << 30) return cpu::error("linear: more than 2^30 rows");
-  try {
-    const CurrentDevice device(linear->device);
-    const long long floats = row_buffer_floats(
-        linear->channels, linear->grouping == cpu::Grouping::kBlocks ? linear->channels / linear->blocks.block : 0);
-    const int buffer_floats = static_cast<int>(floats);
-    const RowsLaunch plan = plan_rows(*linear, call.batch * call.rows, buffer_floats);
-    Scratch scratch = {};
-    const std::size_t bytes = lay_out(*linear, call, plan, buffer_floats, nullptr, &scratch);
-    const Workspace workspace(linear->device, static_cast<cudaStream_t>(stream), bytes);
-    if (workspace.status() != nullptr) return workspace.status();
-    lay_out(*linear, call, plan, buffer_floats, workspace.data(), &scratch);
-    return enqueue(*linear, call, plan, buffer_floats, scratch, static_cast<cudaStream_t>(stream));
-  } catch (const std::bad_alloc&) {
-    return cpu::error("linear: out of memory");
-  }
+  return run(linear, call, stream);
+}
+
+Status linear_run_half(const Linear* linear, const cpu::HalfLinearCall& call, void* stream) noexcept {
+  return run(linear, call, stream);
 }
 
 }  // namespace cuda

@@ -41,8 +41,8 @@ QC_DEVICE void copy_tile(unsigned char* tile, const unsigned char* from, long lo
   }
 }
 
-template <bool kUnsigned, typename Shape>
-QC_KERNEL __launch_bounds__(Shape::kThreads, 2) multiply(Product p) {
+template <bool kUnsigned, typename Shape, typename T>
+QC_KERNEL __launch_bounds__(Shape::kThreads, 2) multiply(Product p, Output<T> out) {
   constexpr int kRowSteps = Shape::kWarpRows / 16, kColumnSteps = Shape::kWarpColumns / 8;
   unsigned char* const shared = shared_memory();
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
@@ -102,8 +102,8 @@ QC_KERNEL __launch_bounds__(Shape::kThreads, 2) multiply(Product p) {
   int* const exchange = reinterpret_cast<int*>(shared + warp * kExchangeBytes<Shape::kWarpColumns>);
 #pragma unroll
   for (int i = 0; i < kRowSteps; ++i) {
-    store_rows<Shape::kWarpColumns>(p.epilogue, sums[i], exchange, row_begin + warp_row + 16 * i, p.epilogue.rows,
-                                    column_begin + warp_column, lane);
+    store_rows<Shape::kWarpColumns>(p.epilogue, out, sums[i], exchange, row_begin + warp_row + 16 * i,
+                                    p.epilogue.rows, column_begin + warp_column, lane);
   }
 }
 

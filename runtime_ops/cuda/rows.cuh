@@ -3,6 +3,7 @@
 #ifndef QCOMPILER_CUDA_ROWS_CUH_
 #define QCOMPILER_CUDA_ROWS_CUH_
 
+#include "activations.cuh"
 #include "warp.h"
 
 namespace qcompiler {
@@ -16,7 +17,6 @@ enum class RowUse {
 };
 
 struct Rows {
-  const float* x;  // [count, channels]
   long long count;
   int channels;
   const float *gamma, *beta;  // nullptr: no LayerNormalization
@@ -44,35 +44,6 @@ struct Rows {
 // Floats that a warp needs: the row, and the steps of its blocks at an address that is aligned for them.
 inline long long row_buffer_floats(int channels, int block_count) {
   return (channels + 3LL) / 4 * 4 + 4LL * block_count;
-}
-
-// kVector neighbouring channels of a row are one lane's: it alone reads and writes them, without a barrier.
-template <int kVector>
-struct Lanes {
-  float v[kVector];
-};
-
-template <int kVector>
-QC_DEVICE Lanes<kVector> load_lanes(const float* p) {
-  Lanes<kVector> r;
-  if constexpr (kVector == 4) {
-    const float4 q = *reinterpret_cast<const float4*>(p);
-    r.v[0] = q.x;
-    r.v[1] = q.y;
-    r.v[2] = q.z;
-    r.v[3] = q.w;
-  } else {
-    r.v[0] = *p;
-  }
-  return r;
-}
-template <int kVector>
-QC_DEVICE void store_lanes(float* p, const Lanes<kVector>& x) {
-  if constexpr (kVector == 4) {
-    *reinterpret_cast<float4*>(p) = float4{x.v[0], x.v[1], x.v[2], x.v[3]};
-  } else {
-    *p = x.v[0];
-  }
 }
 
 // Stages of the Walsh-Hadamard transform whose partners are `half` < 32 * kVector channels apart. All lanes take part.
@@ -170,8 +141,8 @@ QC_DEVICE float divide_by_norm(const Rows& p, float* row, int lane) {
 }
 
 // One row into `row`, up to the quantizer; returns its norm.
-template <int kVector>
-QC_DEVICE float prepare_row(const Rows& p, const float* x, float* row, int lane) {
+template <int kVector, typename T>
+QC_DEVICE float prepare_row(const Rows& p, const T* x, float* row, int lane) {
   double sum = 0.0;
   for (int c = lane * kVector; c < p.channels; c += kWarp * kVector) {
     const Lanes<kVector> v = load_lanes<kVector>(x + c);
@@ -284,9 +255,10 @@ QC_DEVICE void quantize_group_row(const Rows& p, const float* row, float norm, l
   }
 }
 
-// kVector divides the channels, and the block where there are blocks.
-template <int kVector, bool kShared>
-QC_KERNEL __launch_bounds__(256) quantize_rows(Rows p) {
+// Of x [count, channels]. kVector neighbouring channels of a row are one lane's: it alone reads and writes them, without a
+// barrier. kVector divides the channels, and the block where there are blocks.
+template <int kVector, bool kShared, typename T>
+QC_KERNEL __launch_bounds__(256) quantize_rows(Rows p, const T* x) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   const int warps = static_cast<int>(blockDim.x) / kWarp;
   const long long first = static_cast<long long>(blockIdx.x) * warps + warp;
@@ -294,7 +266,7 @@ QC_KERNEL __launch_bounds__(256) quantize_rows(Rows p) {
                              : p.buffers + first * p.buffer_floats;
   Step* const steps = reinterpret_cast<Step*>(row + (p.channels + 3) / 4 * 4);
   for (long long m = first; m < p.count; m += static_cast<long long>(gridDim.x) * warps) {
-    const float norm = prepare_row<kVector>(p, p.x + m * p.channels, row, lane);
+    const float norm = prepare_row<kVector>(p, x + m * p.channels, row, lane);
     if (p.use == RowUse::kFloats) {
       float* const out = p.prepared + m * p.channels;
       for (int c = lane * kVector; c < p.channels; c += kWarp * kVector) {

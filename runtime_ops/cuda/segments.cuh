@@ -45,7 +45,8 @@ QC_DEVICE void transpose_bytes(unsigned (&w)[4]) {
   for (int i = 0; i < 4; ++i) w[i] = out[i];
 }
 
-QC_KERNEL __launch_bounds__(kSegmentThreads) multiply_segments(Segments p) {
+template <typename T>
+QC_KERNEL __launch_bounds__(kSegmentThreads) multiply_segments(Segments p, Output<T> out) {
   unsigned char* const left = shared_memory();
   unsigned char* const right = left + kSegmentTile;
   int* const column_sum = reinterpret_cast<int*>(right + kSegmentTile);  // of the group, [kSegmentColumns]
@@ -130,7 +131,7 @@ QC_KERNEL __launch_bounds__(kSegmentThreads) multiply_segments(Segments p) {
   sync_block();  // the last tiles and column sums have been used
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    store_rows<32>(p.epilogue, totals[i], exchange, instance * p.rows + row_begin + warp_row + 16 * i,
+    store_rows<32>(p.epilogue, out, totals[i], exchange, instance * p.rows + row_begin + warp_row + 16 * i,
                    (instance + 1) * p.rows, column_begin + warp_column, lane);
   }
 }

@@ -67,7 +67,11 @@ struct Tensor {
   const void* data = nullptr;
 
   std::int64_t count() const;
-  const float* floats() const { return static_cast<const float*>(data); }
+  template <typename T>
+  const T* values() const {
+    return static_cast<const T*>(data);
+  }
+  const float* floats() const { return values<float>(); }
 };
 
 Tensor view(const OrtValue* value);

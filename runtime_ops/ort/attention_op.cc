@@ -26,6 +26,8 @@ struct Inputs {
   std::size_t levels = p_groups + 1, bias = p_groups + 2;
 };
 
+// T: float or cpu::Half, the type of the activations.
+template <typename T>
 class AttentionKernel final : public Kernel {
  public:
   AttentionKernel(const KernelInfo& info, unsigned parts, const Device& device)
@@ -59,7 +61,7 @@ class AttentionKernel final : public Kernel {
       throw Error("input 'QKV' has shape " + text(qkv.shape) + ", expected [batch, tokens, 3 * " + std::to_string(heads_) +
                   " heads * head_dim]");
     }
-    cpu::AttentionCall problem;
+    cpu::AttentionCallOf<T> problem;
     problem.batch = qkv.shape[0];
     problem.tokens = qkv.shape[1];
     problem.head_dim = qkv.shape[2] / (3 * heads_);
@@ -68,8 +70,8 @@ class AttentionKernel final : public Kernel {
                   ", which does not divide the " + std::to_string(problem.head_dim) + " channels of a head");
     }
     if (bias_) take_bias(call.input(inputs_.bias), problem);
-    problem.qkv = qkv.floats();
-    problem.y = call.output({problem.batch, problem.tokens, heads_ * problem.head_dim});
+    problem.qkv = qkv.values<T>();
+    problem.y = call.output<T>({problem.batch, problem.tokens, heads_ * problem.head_dim});
     if (problem.batch == 0 || problem.tokens == 0) return;
     attention_->run(problem, call);
   }
@@ -90,7 +92,7 @@ class AttentionKernel final : public Kernel {
     if (block_ < 1) throw Error("attribute 'block' is " + std::to_string(block_) + ", expected a positive number");
   }
 
-  void take_bias(const Tensor& bias, cpu::AttentionCall& problem) const {
+  void take_bias(const Tensor& bias, cpu::AttentionCallOf<T>& problem) const {
     const Shape& shape = bias.shape;
     const bool fits = shape.size() == 4 && shape[0] > 0 && (shape[1] == heads_ || shape[1] == 1) &&
                       shape[2] == problem.tokens && shape[3] == problem.tokens;
@@ -103,7 +105,7 @@ class AttentionKernel final : public Kernel {
       throw Error("input 'bias' has " + std::to_string(shape[0]) + " windows, which do not divide the batch of " +
                   std::to_string(problem.batch));
     }
-    problem.bias = bias.floats();
+    problem.bias = bias.values<T>();
     problem.bias_batch = shape[0];
     problem.bias_heads = shape[1];
   }
@@ -116,7 +118,10 @@ class AttentionKernel final : public Kernel {
 };
 
 std::unique_ptr<Kernel> create(const KernelInfo& info, const Definition& self) {
-  return std::make_unique<AttentionKernel>(info, self.parts, *self.device);
+  if (self.activations == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16) {
+    return std::make_unique<AttentionKernel<cpu::Half>>(info, self.parts, *self.device);
+  }
+  return std::make_unique<AttentionKernel<float>>(info, self.parts, *self.device);
 }
 
 void infer(const OrtShapeInferContext* context, const Definition&) {
@@ -126,14 +131,16 @@ void infer(const OrtShapeInferContext* context, const Definition&) {
   set_output_shape(context, shape);
 }
 
-Definition attention(const char* name, unsigned parts) {
+Definition attention(const char* name, unsigned parts, ONNXTensorElementDataType activations) {
   const Inputs inputs(parts);
   Definition definition;
   definition.name = name;
+  definition.activations = activations;
   definition.inputs.assign(parts & kBias ? inputs.bias + 1 : inputs.bias, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
   definition.inputs[inputs.levels] = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
   definition.tensors = {inputs.qkv};
   if (parts & kBias) definition.tensors.push_back(inputs.bias);
+  for (const std::size_t index : definition.tensors) definition.inputs[index] = activations;
   definition.create = create;
   definition.infer = infer;
   definition.parts = parts;
@@ -143,8 +150,14 @@ Definition attention(const char* name, unsigned parts) {
 }  // namespace
 
 std::vector<Definition> attention_operators() {
-  return {attention("GroupAttention", 0), attention("GroupAttentionBias", kBias), attention("BlockAttention", kBlocks),
-          attention("BlockAttentionBias", kBlocks | kBias)};
+  std::vector<Definition> all;
+  for (const ONNXTensorElementDataType activations : kActivationTypes) {
+    all.push_back(attention("GroupAttention", 0, activations));
+    all.push_back(attention("GroupAttentionBias", kBias, activations));
+    all.push_back(attention("BlockAttention", kBlocks, activations));
+    all.push_back(attention("BlockAttentionBias", kBlocks | kBias, activations));
+  }
+  return all;
 }
 
 }  // namespace ort

@@ -48,12 +48,12 @@ Tensor Call::input(std::size_t index) const {
   return view(value);
 }
 
-float* Call::output(const Shape& shape) const {
+void* Call::output_data(const Shape& shape) const {
   OrtValue* value = nullptr;
   check(api().KernelContext_GetOutput(context_, 0, shape.data(), shape.size(), &value));
   void* data = nullptr;
   check(api().GetTensorMutableData(value, &data));
-  return static_cast<float*>(data);
+  return data;
 }
 
 cpu::Parallel Call::parallel() noexcept {

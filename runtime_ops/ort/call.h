@@ -28,11 +28,16 @@ class Call {
   Call(OrtKernelContext* context, Pieces& pieces);
 
   Tensor input(std::size_t index) const;
-  float* output(const Shape& shape) const;
+  // The only output; T is float or cpu::Half, the operator's type of activations.
+  template <typename T>
+  T* output(const Shape& shape) const {
+    return static_cast<T*>(output_data(shape));
+  }
   cpu::Parallel parallel() noexcept;
   OrtKernelContext* context() const noexcept { return context_; }
 
  private:
+  void* output_data(const Shape& shape) const;
   static void parallel_for(void* self, std::size_t count, void (*fn)(void*, std::size_t), void* arg);
 
   OrtKernelContext* context_;

@@ -16,6 +16,11 @@ class CpuLinear final : public DeviceLinear {
     const Scratch scratch(call, cpu::linear_scratch_bytes(linear_, problem.batch, problem.rows, parallel.threads));
     if (const char* wrong = cpu::linear_run(linear_, problem, scratch.data(), parallel)) throw Error(wrong);
   }
+  void run(const cpu::HalfLinearCall& problem, Call& call) const override {
+    const cpu::Parallel parallel = call.parallel();
+    const Scratch scratch(call, cpu::linear_half_scratch_bytes(linear_, problem, parallel.threads));
+    if (const char* wrong = cpu::linear_run_half(linear_, problem, scratch.data(), parallel)) throw Error(wrong);
+  }
 
  private:
   cpu::Linear* linear_ = nullptr;
@@ -33,6 +38,11 @@ class CpuAttention final : public DeviceAttention {
     const Scratch scratch(
         call, cpu::attention_scratch_bytes(attention_, problem.batch, problem.tokens, problem.head_dim, parallel.threads));
     if (const char* wrong = cpu::attention_run(attention_, problem, scratch.data(), parallel)) throw Error(wrong);
+  }
+  void run(const cpu::HalfAttentionCall& problem, Call& call) const override {
+    const cpu::Parallel parallel = call.parallel();
+    const Scratch scratch(call, cpu::attention_half_scratch_bytes(attention_, problem, parallel.threads));
+    if (const char* wrong = cpu::attention_run_half(attention_, problem, scratch.data(), parallel)) throw Error(wrong);
   }
 
  private:

@@ -39,6 +39,9 @@ class CudaLinear final : public DeviceLinear {
   void run(const cpu::LinearCall& problem, Call& call) const override {
     if (const char* wrong = g_cuda->linear_run(linear_, problem, stream_of(call))) throw Error(wrong);
   }
+  void run(const cpu::HalfLinearCall& problem, Call& call) const override {
+    if (const char* wrong = g_cuda->linear_run_half(linear_, problem, stream_of(call))) throw Error(wrong);
+  }
 
  private:
   cuda::Linear* linear_ = nullptr;
@@ -53,6 +56,9 @@ class CudaAttention final : public DeviceAttention {
 
   void run(const cpu::AttentionCall& problem, Call& call) const override {
     if (const char* wrong = g_cuda->attention_run(attention_, problem, stream_of(call))) throw Error(wrong);
+  }
+  void run(const cpu::HalfAttentionCall& problem, Call& call) const override {
+    if (const char* wrong = g_cuda->attention_run_half(attention_, problem, stream_of(call))) throw Error(wrong);
   }
 
  private:

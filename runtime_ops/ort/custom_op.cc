@@ -26,7 +26,7 @@ CustomOp::CustomOp(Definition definition_of_op) : OrtCustomOp{}, definition_(std
   GetInputTypeCount = [](const OrtCustomOp* op) { return described(op).inputs.size(); };
   GetInputType = [](const OrtCustomOp* op, std::size_t index) { return described(op).inputs[index]; };
   GetOutputTypeCount = [](const OrtCustomOp*) { return std::size_t{1}; };
-  GetOutputType = [](const OrtCustomOp*, std::size_t) { return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT; };
+  GetOutputType = [](const OrtCustomOp* op, std::size_t) { return described(op).activations; };
   GetInputCharacteristic = [](const OrtCustomOp*, std::size_t) { return INPUT_OUTPUT_REQUIRED; };
   GetOutputCharacteristic = [](const OrtCustomOp*, std::size_t) { return INPUT_OUTPUT_REQUIRED; };
   GetInputMemoryType = [](const OrtCustomOp* op, std::size_t index) {

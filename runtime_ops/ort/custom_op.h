@@ -27,9 +27,10 @@ class Kernel {
   mutable Pieces pieces_;
 };
 
-// One operator with one choice of input types; every operator has one output, float32.
+// One operator with one choice of input types; every operator has one output.
 struct Definition {
   std::string name;
+  ONNXTensorElementDataType activations;  // float32 or float16: the type of the inputs in `tensors` and of the output
   std::vector<ONNXTensorElementDataType> inputs;
   std::unique_ptr<Kernel> (*create)(const KernelInfo& info, const Definition& self);
   void (*infer)(const OrtShapeInferContext* context, const Definition& self);
@@ -47,6 +48,10 @@ class CustomOp : public OrtCustomOp {
  private:
   Definition definition_;
 };
+
+// What an operator's activations may be.
+constexpr ONNXTensorElementDataType kActivationTypes[] = {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
+                                                          ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16};
 
 // The operators of the two families.
 std::vector<Definition> linear_operators();

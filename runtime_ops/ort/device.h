@@ -12,14 +12,15 @@ namespace qcompiler {
 namespace ort {
 
 // One operator on one device. `run` may be called by several threads at once and throws Error.
-template <typename Problem>
+template <template <typename> class Problem>
 class DeviceOperator {
  public:
   virtual ~DeviceOperator() = default;
-  virtual void run(const Problem& problem, Call& call) const = 0;
+  virtual void run(const Problem<float>& problem, Call& call) const = 0;
+  virtual void run(const Problem<cpu::Half>& problem, Call& call) const = 0;
 };
-using DeviceLinear = DeviceOperator<cpu::LinearCall>;
-using DeviceAttention = DeviceOperator<cpu::AttentionCall>;
+using DeviceLinear = DeviceOperator<cpu::LinearCallOf>;
+using DeviceAttention = DeviceOperator<cpu::AttentionCallOf>;
 
 struct Device {
   const char* provider;  // the execution provider, as ONNX Runtime calls it

@@ -52,6 +52,8 @@ cpu::Gelu gelu(const KernelInfo& info) {
   throw Error("attribute 'approximate' is '" + approximate + "', expected 'none' or 'tanh'");
 }
 
+// T: float or cpu::Half, the type of the activations.
+template <typename T>
 class LinearKernel final : public Kernel {
  public:
   LinearKernel(const KernelInfo& info, unsigned parts, const Device& device)
@@ -96,16 +98,16 @@ class LinearKernel final : public Kernel {
     }
     Shape shape = x.shape;
     shape.back() = outputs_;
-    cpu::LinearCall problem;
+    cpu::LinearCallOf<T> problem;
     if (residual_) {
       const Tensor residual = call.input(inputs_.residual);
       if (residual.shape != shape) {
         throw Error("input 'residual' has shape " + text(residual.shape) + ", expected the output's " + text(shape));
       }
-      problem.residual = residual.floats();
+      problem.residual = residual.values<T>();
     }
-    problem.x = x.floats();
-    problem.y = call.output(shape);
+    problem.x = x.values<T>();
+    problem.y = call.output<T>(shape);
     problem.rows = x.shape[rank - 2];
     for (std::size_t i = 0; i + 2 < rank; ++i) problem.batch *= x.shape[i];
     if (problem.batch == 0 || problem.rows == 0) return;
@@ -162,7 +164,10 @@ class LinearKernel final : public Kernel {
 };
 
 std::unique_ptr<Kernel> create(const KernelInfo& info, const Definition& self) {
-  return std::make_unique<LinearKernel>(info, self.parts, *self.device);
+  if (self.activations == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16) {
+    return std::make_unique<LinearKernel<cpu::Half>>(info, self.parts, *self.device);
+  }
+  return std::make_unique<LinearKernel<float>>(info, self.parts, *self.device);
 }
 
 void infer(const OrtShapeInferContext* context, const Definition& self) {
@@ -173,16 +178,19 @@ void infer(const OrtShapeInferContext* context, const Definition& self) {
   set_output_shape(context, shape);
 }
 
-Definition linear(const char* name, unsigned parts, ONNXTensorElementDataType weight_type) {
+Definition linear(const char* name, unsigned parts, ONNXTensorElementDataType activations,
+                  ONNXTensorElementDataType weight_type) {
   const Inputs inputs(parts);
   const std::size_t count = parts & kResidual ? inputs.residual + 1 : inputs.residual;
   Definition definition;
   definition.name = name;
+  definition.activations = activations;
   definition.inputs.assign(count, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
   definition.inputs[inputs.weight] = weight_type;
   definition.inputs[inputs.w_blocks] = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
   definition.tensors = {inputs.x};
   if (parts & kResidual) definition.tensors.push_back(inputs.residual);
+  for (const std::size_t index : definition.tensors) definition.inputs[index] = activations;
   definition.create = create;
   definition.infer = infer;
   definition.parts = parts;
@@ -195,17 +203,19 @@ std::vector<Definition> linear_operators() {
   std::vector<ONNXTensorElementDataType> weight_types{ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8};
   if (runtime_minor() >= kFirstMinorWithInt4) weight_types.push_back(kInt4);
   std::vector<Definition> all;
-  for (const ONNXTensorElementDataType type : weight_types) {
-    all.push_back(linear("GroupLinear", 0, type));
-    all.push_back(linear("GroupLinearGelu", kGelu, type));
-    all.push_back(linear("GroupLinearAdd", kResidual, type));
-    all.push_back(linear("LayerNormGroupLinear", kNorm, type));
-    all.push_back(linear("LayerNormGroupLinearGelu", kNorm | kGelu, type));
-    all.push_back(linear("BlockLinear", kBlocks, type));
-    all.push_back(linear("BlockLinearGelu", kBlocks | kGelu, type));
-    all.push_back(linear("BlockLinearAdd", kBlocks | kResidual, type));
-    all.push_back(linear("LayerNormBlockLinear", kBlocks | kNorm, type));
-    all.push_back(linear("LayerNormBlockLinearGelu", kBlocks | kNorm | kGelu, type));
+  for (const ONNXTensorElementDataType activations : kActivationTypes) {
+    for (const ONNXTensorElementDataType type : weight_types) {
+      all.push_back(linear("GroupLinear", 0, activations, type));
+      all.push_back(linear("GroupLinearGelu", kGelu, activations, type));
+      all.push_back(linear("GroupLinearAdd", kResidual, activations, type));
+      all.push_back(linear("LayerNormGroupLinear", kNorm, activations, type));
+      all.push_back(linear("LayerNormGroupLinearGelu", kNorm | kGelu, activations, type));
+      all.push_back(linear("BlockLinear", kBlocks, activations, type));
+      all.push_back(linear("BlockLinearGelu", kBlocks | kGelu, activations, type));
+      all.push_back(linear("BlockLinearAdd", kBlocks | kResidual, activations, type));
+      all.push_back(linear("LayerNormBlockLinear", kBlocks | kNorm, activations, type));
+      all.push_back(linear("LayerNormBlockLinearGelu", kBlocks | kNorm | kGelu, activations, type));
+    }
   }
   return all;
 }

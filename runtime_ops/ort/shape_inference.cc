@@ -23,6 +23,14 @@ SymbolicShape input_shape(const OrtShapeInferContext* context, std::size_t index
   return shape;
 }
 
+ONNXTensorElementDataType activation_type(const OrtShapeInferContext* context) {
+  OrtTensorTypeAndShapeInfo* info = nullptr;
+  check(api().ShapeInferContext_GetInputTypeShape(context, 0, &info));
+  ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+  check(api().GetTensorElementType(info, &type));
+  return type;
+}
+
 void set_output_shape(const OrtShapeInferContext* context, const SymbolicShape& shape) {
   if (!std::all_of(shape.begin(), shape.end(), [](const Dim& dim) { return dim.known(); })) return;
   std::vector<std::int64_t> values;
@@ -35,7 +43,7 @@ void set_output_shape(const OrtShapeInferContext* context, const SymbolicShape& 
   check(api().CreateTensorTypeAndShapeInfo(&created));
   const auto release = [](OrtTensorTypeAndShapeInfo* info) { api().ReleaseTensorTypeAndShapeInfo(info); };
   const std::unique_ptr<OrtTensorTypeAndShapeInfo, decltype(release)> info(created, release);
-  check(api().SetTensorElementType(created, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT));
+  check(api().SetTensorElementType(created, activation_type(context)));
   check(api().SetDimensions(created, values.data(), values.size()));
   check(api().SetSymbolicDimensions(created, names.data(), names.size()));
   check(api().ShapeInferContext_SetOutputTypeShape(context, 0, created));

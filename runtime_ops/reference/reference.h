@@ -54,6 +54,10 @@ void rotate_row(float* x, std::int64_t count, std::int64_t size);
 // Activation of one value; double inside.
 float gelu(float y, cpu::Gelu kind);
 
+// The value of a float16, and the float16 nearest to a value, ties to even.
+float from_half(cpu::Half x);
+cpu::Half to_half(float x);
+
 void group_linear(const cpu::LinearSpec& spec, const cpu::LinearCall& call);
 
 // The part of group_linear behind LayerNormalization, rotation and row norm: `x` [batch, rows, C] is what the quantizer

@@ -80,6 +80,7 @@ void test_row_norm(const char* path, bool quick);
 void test_rotate(const char* path, bool quick);
 void test_linear(const char* path, bool quick);
 void test_attention(const char* path, bool quick);
+void test_half(const char* path);
 void test_threads(bool quick);
 
 #endif  // QCOMPILER_RUNTIME_TESTS_CHECK_H_

@@ -40,6 +40,7 @@ void run_path(const char* name, bool quick) {
   test_blocks(name, quick);
   test_linear(name, quick);
   test_attention(name, quick);
+  test_half(name);
   std::printf("path %s: %d checks\n", name, g_checks - before);
 }
 

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "../reference/reference.h"
 #include "check.h"
 
 using namespace qcompiler::cpu;
@@ -114,4 +115,22 @@ std::vector<float> sample_values(std::int64_t rows, std::int64_t channels, std::
     x[i] = random.normal() * (0.3f + 0.2f * static_cast<float>(c % 7) + 0.1f * static_cast<float>(n % 5));
   }
   return x;
+}
+
+template <>
+std::vector<float> as_tensor(const std::vector<float>& values) {
+  return values;
+}
+template <>
+std::vector<Half> as_tensor(const std::vector<float>& values) {
+  std::vector<Half> tensor;
+  for (const float v : values) tensor.push_back(qcompiler::reference::to_half(v));
+  return tensor;
+}
+
+std::vector<float> values_of(const std::vector<float>& tensor) { return tensor; }
+std::vector<float> values_of(const std::vector<Half>& tensor) {
+  std::vector<float> values;
+  for (const Half v : tensor) values.push_back(qcompiler::reference::from_half(v));
+  return values;
 }

@@ -87,4 +87,10 @@ class AttentionOwner {
 // Normal values whose size differs from channel to channel and from token to token.
 std::vector<float> sample_values(std::int64_t rows, std::int64_t channels, std::uint64_t seed);
 
+// Values as a tensor of float or Half, rounded as the definition rounds them; and the values of a tensor.
+template <typename T>
+std::vector<T> as_tensor(const std::vector<float>& values);
+std::vector<float> values_of(const std::vector<float>& tensor);
+std::vector<float> values_of(const std::vector<qcompiler::cpu::Half>& tensor);
+
 #endif  // QCOMPILER_RUNTIME_TESTS_TEST_SAMPLES_H_

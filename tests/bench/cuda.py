@@ -53,6 +53,7 @@ class Encoder:
 
 ENCODERS = (Encoder("DeiT-S", 384, 6), Encoder("ViT-B", 768, 12))
 LAYERS = ((768, 2304), (768, 768), (768, 3072), (3072, 768), (384, 1536))
+ACTIVATIONS = (torch.float32, torch.float16)  # of the operators' tensors
 
 
 def captured(work: Work) -> Work:
@@ -95,7 +96,11 @@ def show(title: str, times: dict[str, float], operations: float | None = None) -
     print(f"\n{title}")
     for name, ms in times.items():
         rate = "" if operations is None else f"  {operations / ms / 1e9:8.1f} TOPS"
-        print(f"  {name:34} {ms * 1e3:10.1f} us{rate}")
+        print(f"  {name:44} {ms * 1e3:10.1f} us{rate}")
+
+
+def short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def stream() -> int:
@@ -119,20 +124,24 @@ def bench_ceilings() -> None:
 def bench_layer(library: Interface, batch: int, channels: int, outputs: int) -> None:
     rows = batch * TOKENS
     x = torch.randn(batch, TOKENS, channels, device="cuda")
-    y = torch.empty(batch, TOKENS, outputs, device="cuda")
     works: dict[str, Work] = {}
-    for name, rotate in (("blocks", 1), ("blocks, rotated", 32)):
-        layer = Linear(library, channels, outputs, layer_norm=True, gelu=ERF, rotate=rotate)
-        works[f"LayerNorm, {name}, GELU"] = captured(lambda layer=layer: layer(x, y, stream()))
-    plain = Linear(library, channels, outputs)
-    works["blocks alone"] = captured(lambda: plain(x, y, stream()))
+    layers = {
+        f"LayerNorm, {name}, GELU": Linear(library, channels, outputs, layer_norm=True, gelu=ERF, rotate=rotate)
+        for name, rotate in (("blocks", 1), ("blocks, rotated", 32))
+    }
+    layers["blocks alone"] = Linear(library, channels, outputs)
+    for dtype in ACTIVATIONS:
+        given = x.to(dtype)
+        y = torch.empty(batch, TOKENS, outputs, device="cuda", dtype=dtype)
+        for name, layer in layers.items():
+            works[f"{name}, {short(dtype)}"] = captured(lambda layer=layer, given=given, y=y: layer(given, y, stream()))
     padded = max(32, rows)  # _int_mm refuses few rows
     a8, b8 = int8_pair(padded, channels, outputs)
     works["int8 product alone (cuBLASLt)"] = captured(lambda: torch._int_mm(a8, b8))
     for dtype in (torch.float16, torch.bfloat16):
         linear = nn.Linear(channels, outputs, device="cuda", dtype=dtype)
         half = x.to(dtype)
-        works[f"{dtype} product alone"] = captured(lambda linear=linear, half=half: linear(half))
+        works[f"{short(dtype)} product alone"] = captured(lambda linear=linear, half=half: linear(half))
     with torch.inference_mode():
         title = f"Layer {channels} -> {outputs}, {batch} x {TOKENS} tokens"
         show(title, interleaved(works), 2.0 * rows * channels * outputs)
@@ -156,8 +165,8 @@ class HalfBlock(nn.Module):
         return x + self.fc2(nn.functional.gelu(self.fc1(self.norm2(x))))
 
 
-def encoder_work(library: Interface, shape: Encoder, batch: int) -> Work:
-    """The encoder on the operators, every buffer made before."""
+def encoder_work(library: Interface, shape: Encoder, batch: int, dtype: torch.dtype) -> Work:
+    """The encoder on the operators, with tensors of one type and every buffer made before."""
     dim = shape.dim
     blocks = [
         (
@@ -169,9 +178,9 @@ def encoder_work(library: Interface, shape: Encoder, batch: int) -> Work:
         )
         for _ in range(shape.depth)
     ]
-    x, mixed = (torch.randn(batch, TOKENS, dim, device="cuda") for _ in range(2))
-    qkv = torch.empty(batch, TOKENS, 3 * dim, device="cuda")
-    hidden = torch.empty(batch, TOKENS, 4 * dim, device="cuda")
+    x, mixed = (torch.randn(batch, TOKENS, dim, device="cuda").to(dtype) for _ in range(2))
+    qkv = torch.empty(batch, TOKENS, 3 * dim, device="cuda", dtype=dtype)
+    hidden = torch.empty(batch, TOKENS, 4 * dim, device="cuda", dtype=dtype)
 
     def work() -> None:
         on = stream()
@@ -192,7 +201,10 @@ def bench_encoder(library: Interface, shape: Encoder, batch: int) -> None:
     with torch.inference_mode():
         compiled(x)
         works = {
-            "operators, W4A4 in blocks": encoder_work(library, shape, batch),
+            **{
+                f"operators, W4A4 in blocks, {short(dtype)}": encoder_work(library, shape, batch, dtype)
+                for dtype in ACTIVATIONS
+            },
             "torch.compile float16": captured(lambda: compiled(x)),
             "torch float16": captured(lambda: half(x)),
         }

@@ -92,9 +92,11 @@ class Interface(ctypes.Structure):
         ("linear_create", ctypes.CFUNCTYPE(c_char_p, POINTER(LinearSpec), POINTER(c_void_p))),
         ("linear_destroy", ctypes.CFUNCTYPE(None, c_void_p)),
         ("linear_run", ctypes.CFUNCTYPE(c_char_p, c_void_p, POINTER(LinearCall), c_void_p)),
+        ("linear_run_half", ctypes.CFUNCTYPE(c_char_p, c_void_p, POINTER(LinearCall), c_void_p)),
         ("attention_create", ctypes.CFUNCTYPE(c_char_p, POINTER(AttentionSpec), POINTER(c_void_p))),
         ("attention_destroy", ctypes.CFUNCTYPE(None, c_void_p)),
         ("attention_run", ctypes.CFUNCTYPE(c_char_p, c_void_p, POINTER(AttentionCall), c_void_p)),
+        ("attention_run_half", ctypes.CFUNCTYPE(c_char_p, c_void_p, POINTER(AttentionCall), c_void_p)),
     )
 
 
@@ -112,6 +114,14 @@ def load(path: Path) -> Interface:
 def _succeed(wrong: bytes | None) -> None:
     if wrong is not None:
         raise RuntimeError(wrong.decode())
+
+
+def _is_half(*tensors: Any) -> bool:
+    """Whether a call's tensors are float16; raises TypeError where they are not all that, or all float32."""
+    types = {str(tensor.dtype) for tensor in tensors if tensor is not None}
+    if types not in ({"torch.float16"}, {"torch.float32"}):
+        raise TypeError(f"tensors of {', '.join(sorted(types))}; expected all float16 or all float32")
+    return types == {"torch.float16"}
 
 
 @dataclass
@@ -166,10 +176,11 @@ class Linear:
         _succeed(self.library.linear_create(byref(spec), byref(self.handle)))
 
     def __call__(self, x: Any, y: Any, stream: int, residual: Any = None) -> None:
-        """Puts the layer on a stream; tensors `[batch, tokens, channels]`, float32, contiguous, of torch."""
+        """Puts the layer on a stream; tensors `[batch, tokens, channels]`, float32 or float16, contiguous, of torch."""
         added = None if residual is None else residual.data_ptr()
         call = LinearCall(x.data_ptr(), added, y.data_ptr(), x.shape[0], x.shape[1])
-        _succeed(self.library.linear_run(self.handle, byref(call), stream))
+        run = self.library.linear_run_half if _is_half(x, y, residual) else self.library.linear_run
+        _succeed(run(self.handle, byref(call), stream))
 
     def __del__(self) -> None:
         if self.handle:
@@ -212,7 +223,8 @@ class Attention:
     def __call__(self, qkv: Any, y: Any, stream: int) -> None:
         """Puts the operator on a stream; tensors as for a layer."""
         call = AttentionCall(qkv.data_ptr(), None, 0, 0, y.data_ptr(), qkv.shape[0], qkv.shape[1], self.head_dim)
-        _succeed(self.library.attention_run(self.handle, byref(call), stream))
+        run = self.library.attention_run_half if _is_half(qkv, y) else self.library.attention_run
+        _succeed(run(self.handle, byref(call), stream))
 
     def __del__(self) -> None:
         if self.handle:

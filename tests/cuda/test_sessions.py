@@ -48,6 +48,13 @@ def both(node: Node, library: str, feeds: dict[str, np.ndarray]) -> tuple[np.nda
     return want, got
 
 
+def in_half(node: Node, feeds: dict[str, np.ndarray], half: bool) -> tuple[Node, dict[str, np.ndarray]]:
+    """The case on float16 tensors, where that is asked for."""
+    if not half:
+        return node, feeds
+    return node.in_half(), {name: value.astype(np.float16) for name, value in feeds.items()}
+
+
 def linear_case(mode: str, seed: int, **parts: Any) -> tuple[Node, dict[str, np.ndarray]]:
     """A random layer with random scales, and an input for it."""
     rng = np.random.default_rng(seed)
@@ -83,31 +90,34 @@ def linear_case(mode: str, seed: int, **parts: Any) -> tuple[Node, dict[str, np.
     return node, feeds
 
 
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "float16"])
 @pytest.mark.parametrize("mode", [*MODES, "blocks"])
 @FEW
 @given(seed=st.integers(0, 2**32 - 1))
-def test_linear_exact(cuda_library: str, mode: str, seed: int) -> None:
+def test_linear_exact(cuda_library: str, mode: str, half: bool, seed: int) -> None:
     """Every operation has its order in the definition: not one bit may differ."""
-    node, feeds = linear_case(mode, seed, residual=bool(seed % 2))
+    node, feeds = in_half(*linear_case(mode, seed, residual=bool(seed % 2)), half)
     want, got = both(node, cuda_library, feeds)
     np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "float16"])
 @pytest.mark.parametrize("mode", [*MODES, "blocks"])
 @FEW
 @given(seed=st.integers(0, 2**32 - 1))
-def test_linear_behind_layer_norm(cuda_library: str, mode: str, seed: int) -> None:
+def test_linear_behind_layer_norm(cuda_library: str, mode: str, half: bool, seed: int) -> None:
     """Sums of doubles are added in another order: a value on a border may take the neighbouring code, few do."""
-    node, feeds = linear_case(mode, seed, norm=True, gelu=bool(seed % 2))
+    node, feeds = in_half(*linear_case(mode, seed, norm=True, gelu=bool(seed % 2)), half)
     want, got = both(node, cuda_library, feeds)
     assert np.mean(got != want) < 0.01 + 2 / want.shape[-2]
     np.testing.assert_allclose(got, want, rtol=0, atol=0.1 * max(1.0, float(np.abs(want).max())))
 
 
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "float16"])
 @pytest.mark.parametrize("in_blocks", [False, True])
 @FEW
 @given(seed=st.integers(0, 2**32 - 1))
-def test_attention(cuda_library: str, in_blocks: bool, seed: int) -> None:
+def test_attention(cuda_library: str, in_blocks: bool, half: bool, seed: int) -> None:
     """The same polynomial of exp on both sides; only the order of a sum of doubles is free."""
     rng = np.random.default_rng(seed)
     heads, tokens, batch = int(rng.integers(1, 5)), int(rng.integers(1, 130)), int(rng.integers(1, 4))
@@ -121,25 +131,28 @@ def test_attention(cuda_library: str, in_blocks: bool, seed: int) -> None:
         tables = [random_table(rng, "bytes", 6, 4) for _ in range(3)]
         node = attention_node([*tables, p_groups], levels, num_heads=heads, scale=scale, bits=6)
     feeds = {"QKV": rng.normal(size=(batch, tokens, 3 * heads * head_dim)).astype(F32)}
+    node, feeds = in_half(node, feeds, half)
     want, got = both(node, cuda_library, feeds)
     assert np.mean(got != want) < 0.01
     np.testing.assert_allclose(got, want, rtol=0, atol=0.2 * float(np.abs(want).max()) + 1e-6)
 
 
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "float16"])
 @pytest.mark.parametrize("mode", [*MODES, "blocks"])
-def test_captured_as_a_graph(cuda_library: str, mode: str) -> None:
+def test_captured_as_a_graph(cuda_library: str, mode: str, half: bool) -> None:
     """Nothing waits and nothing is allocated once it ran: the runtime captures a run and repeats it on new inputs."""
-    node, feeds = linear_case(mode, 7)
+    node, feeds = in_half(*linear_case(mode, 7), half)
+    dtype = feeds["X"].dtype
     captured = session(node, cuda_library, (PROVIDER, {"enable_cuda_graph": "1"}))
     x = onnxruntime.OrtValue.ortvalue_from_numpy(feeds["X"], "cuda", 0)
     shape = (*feeds["X"].shape[:-1], len(node.constants["bias"]))
-    y = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, F32), "cuda", 0)
+    y = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, dtype), "cuda", 0)
     binding = captured.io_binding()
     binding.bind_ortvalue_input("X", x)
     binding.bind_ortvalue_output("Y", y)
     plain = session(node, cuda_library, "CPUExecutionProvider")
     for factor in (1.0, 0.5, -2.0):
-        values = (feeds["X"] * F32(factor)).astype(F32)
+        values = (feeds["X"] * dtype.type(factor)).astype(dtype)
         x.update_inplace(values)
         captured.run_with_iobinding(binding)
         np.testing.assert_array_equal(y.numpy(), plain.run(None, {"X": values})[0])

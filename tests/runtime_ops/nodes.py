@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,11 @@ class Node:
     attributes: dict[str, Any] = field(default_factory=dict)
     int4: bool = False
     rank: int = 3
+    activations: int = TensorProto.FLOAT  # type of the inputs that come at run time, and of the output
+
+    def in_half(self) -> Node:
+        """The same operator on float16."""
+        return replace(self, activations=TensorProto.FLOAT16)
 
     def model(
         self, shapes: dict[str, list[Any]] | None = None, functions: list[onnx.FunctionProto] | None = None
@@ -57,14 +62,14 @@ class Node:
         ranks = {"bias": 4, "X": self.rank, "residual": self.rank}
         inputs = [
             helper.make_tensor_value_info(
-                name, TensorProto.FLOAT, shapes.get(name, [f"{name}{i}" for i in range(ranks.get(name, 3))])
+                name, self.activations, shapes.get(name, [f"{name}{i}" for i in range(ranks.get(name, 3))])
             )
             for name in self.inputs
             if name not in self.constants
         ]
         node = helper.make_node(self.op, self.inputs, ["Y"], name="layer", domain=DOMAIN, **self.attributes)
         output = helper.make_empty_tensor_value_info("Y")
-        output.type.tensor_type.elem_type = TensorProto.FLOAT
+        output.type.tensor_type.elem_type = self.activations
         graph = helper.make_graph([node], "one_operator", inputs, [output], initializers)
         opsets = [helper.make_opsetid("", 21), helper.make_opsetid(DOMAIN, 1)]
         return helper.make_model(

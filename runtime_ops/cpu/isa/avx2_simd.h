@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#define QC_TARGET "avx2,fma"
+#define QC_TARGET "avx2,fma,f16c"
 #define QC_INLINE static inline __attribute__((always_inline, target(QC_TARGET)))
 #define QC_KERNEL __attribute__((target(QC_TARGET)))
 
@@ -50,6 +50,16 @@ QC_INLINE I16 load_i(const std::int32_t* p) {
 QC_INLINE void store_i(std::int32_t* p, I16 v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v.a);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), v.b);
+}
+
+// Sixteen float16 values; neither direction looks at the processor's rounding mode or treatment of denormals.
+QC_INLINE F16 load_half(const std::uint16_t* p) {
+  return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
+          _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)))};
+}
+QC_INLINE void store_half(std::uint16_t* p, F16 v) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v.a, _MM_FROUND_TO_NEAREST_INT));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), _mm256_cvtps_ph(v.b, _MM_FROUND_TO_NEAREST_INT));
 }
 
 // Keeps the compiler from finishing one chain of operations before it starts the next.

@@ -38,6 +38,13 @@ QC_INLINE void store_n(float* p, F16 v, int n) { _mm512_mask_storeu_ps(p, lanes(
 QC_INLINE I16 load_i(const std::int32_t* p) { return {_mm512_loadu_si512(p)}; }
 QC_INLINE void store_i(std::int32_t* p, I16 v) { _mm512_storeu_si512(p, v.v); }
 
+QC_INLINE F16 load_half(const std::uint16_t* p) {
+  return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+}
+QC_INLINE void store_half(std::uint16_t* p, F16 v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(v.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
 QC_INLINE void keep_together(F16& x, F16& y, F16& z, F16& w) {
   __asm__("" : "+v"(x.v), "+v"(y.v), "+v"(z.v), "+v"(w.v));
 }

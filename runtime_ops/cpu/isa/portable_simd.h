@@ -22,6 +22,7 @@ typedef float F4 __attribute__((vector_size(16)));
 typedef std::int32_t I4 __attribute__((vector_size(16)));
 typedef std::uint32_t U4 __attribute__((vector_size(16)));
 typedef double D2 __attribute__((vector_size(16)));
+typedef std::uint16_t H4 __attribute__((vector_size(8)));
 
 struct F16 {
   F4 a, b, c, d;
@@ -103,6 +104,42 @@ QC_INLINE I4 mul4_i(I4 x, I4 y) { return (I4)((U4)x * (U4)y); }
 
 QC_INLINE I4 lanes4(int n) { return I4{0, 1, 2, 3} < set4_i(n); }
 
+// float16 has five bits of exponent (bias 15) and ten of mantissa. Shifted up by 13 bits they stand where those of a
+// float stand, and the exponent is 112 too small. No step meets a denormal float, which a processor may be told to take
+// for zero.
+constexpr std::int32_t kHalfExponent = 112 << 23;
+constexpr std::int32_t kLeastNormalHalf = kHalfExponent + (1 << 23);  // 2^-14, as a float
+
+QC_INLINE F4 load_half4(const std::uint16_t* p) {
+  H4 bits;
+  __builtin_memcpy(&bits, p, 8);
+  const I4 x = __builtin_convertvector(bits, I4);
+  const I4 magnitude = (x & set4_i(0x7fff)) << 13;
+  const I4 normal = magnitude + set4_i(kHalfExponent);
+  const I4 special = normal + set4_i(kHalfExponent);  // infinity and NaN
+  // Below 2^-14 the mantissa has no leading one: given one, it is subtracted again.
+  const F4 small = (F4)(magnitude + set4_i(kLeastNormalHalf)) - (F4)set4_i(kLeastNormalHalf);
+  I4 bits32 = blend4_i(magnitude < set4_i(1 << 23), (I4)small, normal);
+  bits32 = blend4_i(magnitude < set4_i(31 << 23), bits32, special);
+  return (F4)((U4)bits32 | ((U4)x & (U4)set4_i(0x8000)) << 16);
+}
+
+// To nearest, ties to even.
+QC_INLINE void store_half4(std::uint16_t* p, F4 x) {
+  const I4 magnitude = (I4)absolute4(x);
+  // Half a unit of the last place, less one bit where the last place is even: the carry rounds, up to infinity.
+  const I4 odd = magnitude >> 13 & set4_i(1);
+  const I4 normal = (magnitude - set4_i(kHalfExponent) + set4_i(0xfff) + odd) >> 13;
+  // The spacing of floats from 0.5 on is that of small float16 values: the addition rounds.
+  const I4 small = (I4)((F4)magnitude + set4(0.5f)) - (I4)set4(0.5f);
+  I4 bits = blend4_i(magnitude < set4_i(kLeastNormalHalf), small, normal);
+  bits = blend4_i(magnitude < (I4)set4(65536.0f), bits, set4_i(0x7c00));
+  bits = blend4_i(magnitude > set4_i(255 << 23), set4_i(0x7e00), bits);  // NaN
+  const U4 all = (U4)bits | (U4)sign4(x) >> 16;
+  const H4 narrow = __builtin_convertvector(all, H4);
+  __builtin_memcpy(p, &narrow, 8);
+}
+
 // ---- Sixteen lanes: the interface of every *_simd.h --------------------------------------------------------------
 
 QC_INLINE F16 load(const float* p) { return {load4(p), load4(p + 4), load4(p + 8), load4(p + 12)}; }
@@ -127,6 +164,17 @@ QC_INLINE I16 load_i(const std::int32_t* p) {
   return v;
 }
 QC_INLINE void store_i(std::int32_t* p, I16 v) { __builtin_memcpy(p, &v, 64); }
+
+// Sixteen float16 values.
+QC_INLINE F16 load_half(const std::uint16_t* p) {
+  return {load_half4(p), load_half4(p + 4), load_half4(p + 8), load_half4(p + 12)};
+}
+QC_INLINE void store_half(std::uint16_t* p, F16 v) {
+  store_half4(p, v.a);
+  store_half4(p + 4, v.b);
+  store_half4(p + 8, v.c);
+  store_half4(p + 12, v.d);
+}
 
 QC_INLINE F16 set(float v) { return {set4(v), set4(v), set4(v), set4(v)}; }
 QC_INLINE I16 set_i(std::int32_t v) { return {set4_i(v), set4_i(v), set4_i(v), set4_i(v)}; }

@@ -18,6 +18,7 @@
 #include "blocks.h"
 #include "epilogue.h"
 #include "softmax.h"
+#include "half.h"
 
 namespace qcompiler {
 namespace cpu {
@@ -26,7 +27,7 @@ namespace {
 constexpr Stages kStages = {
     row_stats,  normalize,     row_norm,          rotate_rows,     channel_ranges, row_ranges,
     assign,     quantize_rows, quantize_channels, quantize_blocks, epilogue,       add_segment,
-    scores,     softmax,       map_bytes,
+    scores,     softmax,       map_bytes,         from_half,       to_half,
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <ucontext.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
@@ -299,6 +300,37 @@ void load_matrices(unsigned (&out)[4], const unsigned char* row) {
     std::memcpy(&out[matrix], rows[8 * matrix + lane / 4] + 4 * (lane % 4), 4);
   }
   emulator::sync_warp();  // the rows are read before any lane goes on and writes them
+}
+
+float from_half_bits(unsigned short bits) {
+  const int exponent = bits >> 10 & 31, mantissa = bits & 1023;
+  const double size = exponent == 31  ? (mantissa == 0 ? INFINITY : NAN)
+                      : exponent == 0 ? std::ldexp(mantissa, -24)
+                                      : std::ldexp(1024 + mantissa, exponent - 25);
+  return static_cast<float>((bits & 0x8000) != 0 ? -size : size);
+}
+
+// Searched for among all of them: of two neighbours the nearer one, on ties the one with the even bits.
+unsigned short to_half_bits(float x) {
+  constexpr int kInfinity = 0x7c00, kNan = 0x7fff;
+  static const std::vector<double> values = [] {
+    std::vector<double> all;
+    for (int bits = 0; bits < kInfinity; ++bits) all.push_back(from_half_bits(static_cast<unsigned short>(bits)));
+    all.push_back(65536.0);  // what would come next is infinity's
+    return all;
+  }();
+  const double size = std::fabs(static_cast<double>(x));
+  const auto above = std::lower_bound(values.begin(), values.end(), size);
+  int bits = static_cast<int>(above - values.begin());
+  if (std::isnan(x)) {
+    bits = kNan;
+  } else if (above == values.end()) {
+    bits = kInfinity;
+  } else if (bits > 0) {
+    const double down = size - above[-1], up = *above - size;
+    if (down < up || (down == up && bits % 2 != 0)) --bits;
+  }
+  return static_cast<unsigned short>(bits | (std::signbit(x) ? 0x8000 : 0));
 }
 
 }  // namespace cuda

@@ -28,6 +28,9 @@ struct float2 {
 struct alignas(16) float4 {
   float x, y, z, w;
 };
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
 inline float2 make_float2(float x, float y) { return {x, y}; }
 
 // Of the thread that runs.
@@ -120,6 +123,9 @@ inline float from_bits(int bits) {
   std::memcpy(&value, &bits, sizeof value);
   return value;
 }
+
+float from_half_bits(unsigned short bits);
+unsigned short to_half_bits(float x);
 
 inline cpu::Status launch_status(const char* what, cudaError_t code) {
   return code == cudaSuccess ? nullptr : cpu::error("%s: CUDA: %s", what, cudaGetErrorString(code));

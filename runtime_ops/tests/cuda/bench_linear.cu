@@ -1,4 +1,5 @@
-// Times one linear layer on a GPU, whole and in parts, and the rate of the tensor-core instruction alone.
+// Times one linear layer on a GPU, whole and in parts, with tensors of float32 and of float16, and the rate of the
+// tensor-core instruction alone.
 //
 //   nvcc -std=c++17 -O3 -fmad=false -Xcompiler -ffp-contract=off -arch=native -o bench_linear \
 //        runtime_ops/tests/cuda/bench_linear.cu runtime_ops/cuda/memory.cu runtime_ops/cpu/{checks,error,quantizer,weights}.cc
@@ -71,6 +72,17 @@ void bench_ceiling(cudaStream_t stream) {
   cudaFree(out);
 }
 
+cpu::Status run(const cuda::Linear* linear, const cpu::LinearCall& call, cudaStream_t stream) {
+  return cuda::linear_run(linear, call, stream);
+}
+cpu::Status run(const cuda::Linear* linear, const cpu::HalfLinearCall& call, cudaStream_t stream) {
+  return cuda::linear_run_half(linear, call, stream);
+}
+
+void set_value(float* to, float x) { *to = x; }
+void set_value(cpu::Half* to, float x) { to->bits = __half_as_ushort(__float2half_rn(x)); }
+
+template <typename T>
 void bench_layer(long long rows, int channels, int outputs, cpu::Grouping grouping, const char* name, int rotate,
                  cudaStream_t stream) {
   const std::size_t c = static_cast<std::size_t>(channels), d = static_cast<std::size_t>(outputs);
@@ -104,14 +116,15 @@ void bench_layer(long long rows, int channels, int outputs, cpu::Grouping groupi
     std::printf("%s: %s\n", name, wrong);
     std::exit(1);
   }
-  std::vector<float> x(static_cast<std::size_t>(rows) * c);
-  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i * 2654435761u % 4001) / 1000.0f - 2.0f;
-  cpu::LinearCall call;
+  std::vector<T> x(static_cast<std::size_t>(rows) * c);
+  for (std::size_t i = 0; i < x.size(); ++i) set_value(&x[i], static_cast<float>(i * 2654435761u % 4001) / 1000.0f - 2.0f);
+  cpu::LinearCallOf<T> call;
   call.batch = rows % 197 == 0 ? rows / 197 : 1;
   call.rows = rows / call.batch;
   call.x = device_copy(x);
-  call.y = device_copy(std::vector<float>(static_cast<std::size_t>(rows) * d));
-  const double whole = microseconds(stream, [&] { cuda::linear_run(linear, call, stream); });
+  call.y = device_copy(std::vector<T>(static_cast<std::size_t>(rows) * d));
+  require(run(linear, call, stream) == nullptr, name);
+  const double whole = microseconds(stream, [&] { run(linear, call, stream); });
   const double operations = 2.0 * static_cast<double>(rows) * channels * outputs;
   std::printf("%-28s whole %8.1f us, %7.1f TOPS", name, whole, operations / whole / 1e6);
   if (!segments) {
@@ -127,14 +140,25 @@ void bench_layer(long long rows, int channels, int outputs, cpu::Grouping groupi
     p.a = scratch.operand;
     p.b = linear->constants.at<signed char>(linear->weight);
     p.stride = linear->stride;
-    p.epilogue = cuda::epilogue_of(*linear, call, scratch);
-    const double product = microseconds(stream, [&] { cuda::launch_product(*linear, p, stream); });
+    p.epilogue = cuda::epilogue_of(*linear, rows, scratch);
+    const cuda::Output<T> out = cuda::output_of(*linear, call);
+    const double product = microseconds(stream, [&] { cuda::launch_product(*linear, p, out, stream); });
     std::printf("; product %8.1f us, %7.1f TOPS; input %8.1f us", product, operations / product / 1e6, whole - product);
   }
   std::printf("\n");
-  cudaFree(const_cast<float*>(call.x));
+  cudaFree(const_cast<T*>(call.x));
   cudaFree(call.y);
   cuda::linear_destroy(linear);
+}
+
+template <typename T>
+void bench_layers(long long rows, int channels, int outputs, const char* type, cudaStream_t stream) {
+  std::printf("tensors of %s\n", type);
+  bench_layer<T>(rows, channels, outputs, cpu::Grouping::kBlocks, "blocks of 32", 1, stream);
+  bench_layer<T>(rows, channels, outputs, cpu::Grouping::kBlocks, "blocks of 32, rotated", 32, stream);
+  bench_layer<T>(rows, channels, outputs, cpu::Grouping::kRows, "groups of tokens", 1, stream);
+  bench_layer<T>(rows, channels, outputs, cpu::Grouping::kChannels, "groups of channels", 1, stream);
+  bench_layer<T>(rows, channels, outputs, cpu::Grouping::kSegments, "sorted segments", 1, stream);
 }
 
 }  // namespace
@@ -146,10 +170,7 @@ int main(int argc, char** argv) {
   require(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess, "stream");
   bench_ceiling(stream);
   std::printf("%lld tokens, %d -> %d, LayerNorm in front, GELU behind\n", rows, channels, outputs);
-  bench_layer(rows, channels, outputs, cpu::Grouping::kBlocks, "blocks of 32", 1, stream);
-  bench_layer(rows, channels, outputs, cpu::Grouping::kBlocks, "blocks of 32, rotated", 32, stream);
-  bench_layer(rows, channels, outputs, cpu::Grouping::kRows, "groups of tokens", 1, stream);
-  bench_layer(rows, channels, outputs, cpu::Grouping::kChannels, "groups of channels", 1, stream);
-  bench_layer(rows, channels, outputs, cpu::Grouping::kSegments, "sorted segments", 1, stream);
+  bench_layers<float>(rows, channels, outputs, "float32", stream);
+  bench_layers<cpu::Half>(rows, channels, outputs, "float16", stream);
   return 0;
 }

@@ -13,6 +13,7 @@
 int g_checks = 0;
 int g_failures = 0;
 
+void test_activations();
 void test_fragments();
 void test_cuda_linear(bool quick);
 void test_cuda_attention(bool quick);
@@ -21,6 +22,7 @@ int main(int argc, char** argv) {
   const bool quick = argc > 1 && std::strcmp(argv[1], "--quick") == 0;
   std::setvbuf(stdout, nullptr, _IOLBF, 1024);
   const auto run = [quick] {
+    test_activations();
     test_fragments();
     test_cuda_linear(quick);
     test_cuda_attention(quick);
