@@ -26,6 +26,7 @@ from .lower_attention import LowerAttention
 from .lower_linears import LowerLinears
 from .merge_qkv import MergeQkv
 from .name_layers import NameLayers
+from .narrow_activations import NarrowActivations
 from .pad_tokens import PadTokens
 from .patch_embedding import PatchEmbedding
 from .quantize_attention import QuantizeAttention
@@ -68,4 +69,7 @@ QUANTIZE: tuple[type[Pass], ...] = (FoldChannelScales, CorrectBias, QuantizeLine
 # From the quantized graph to the operators of the runtime.
 LOWER: tuple[type[Pass], ...] = (LowerLinears, LowerAttention, FuseEpilogue, FusePrologue)
 
-__all__ = ["CANONICALISE", "LOWER", "QUANTIZE"]
+# From float32 to float16 activations, where they are asked for.
+NARROW: tuple[type[Pass], ...] = (NarrowActivations,)
+
+__all__ = ["CANONICALISE", "LOWER", "NARROW", "QUANTIZE"]

@@ -10,11 +10,22 @@ from qcompiler.errors import OptionError
 from qcompiler.relevance.executors import EXECUTORS
 from qcompiler.relevance.lrp_shares import RULES, ZPLUS
 
-__all__ = ["DEFAULT_BOP_BUDGET", "EFFORTS", "EXECUTORS", "GROUPINGS", "METHODS", "RULES", "STAGES", "CompileOptions"]
+__all__ = [
+    "ACTIVATIONS",
+    "DEFAULT_BOP_BUDGET",
+    "EFFORTS",
+    "EXECUTORS",
+    "GROUPINGS",
+    "METHODS",
+    "RULES",
+    "STAGES",
+    "CompileOptions",
+]
 
 METHODS = ("auto", "igq", "mixq", "lrp")
 EFFORTS = ("low", "default", "high")
 GROUPINGS = ("integer", "exact")
+ACTIVATIONS = ("float32", "float16")
 STAGES = ("canonicalise", "quantize", "lower")
 DEFAULT_BOP_BUDGET = 0.25
 
@@ -44,6 +55,8 @@ class CompileOptions:
             ``exact``: free scales (sorted segments).
         group_candidates: Group counts to choose from, per quantizer.
         first_last_bits: Width of patch embedding and head, weights and activations.
+        activations: Type of the tensors between the operators of the written model: ``float32``, or ``float16`` for
+            servers with CUDA. Inputs, outputs and integers are the same with both.
         images: Most calibration images to use.
         probe_images: Images that sensitivities are measured on; None for as many as the model's size allows.
         trial_images: Images that whole plans are tried out on; None likewise.
@@ -72,6 +85,7 @@ class CompileOptions:
     groups: str = "integer"
     group_candidates: tuple[int, ...] = (1, 4, 8, 16)
     first_last_bits: int = 8
+    activations: str = "float32"
     images: int = 256
     probe_images: int | None = None
     trial_images: int | None = None
@@ -95,6 +109,7 @@ class CompileOptions:
         _one_of("--executor", self.executor, EXECUTORS)
         _one_of("--lrp-rule", self.lrp_rule, RULES)
         _one_of("--stop-after", self.stop_after, STAGES)
+        _one_of("--activations", self.activations, ACTIVATIONS)
         if self.bop_budget is not None and not 0 < self.bop_budget <= 1:
             raise OptionError(f"--bop-budget {self.bop_budget:g} is not in (0, 1]: it is a fraction of W8A8")
         if self.size_budget is not None and not 0 < self.size_budget <= 1:
@@ -107,6 +122,16 @@ class CompileOptions:
             )
         if self.latency_budget is not None and self.stop_after != STAGES[-1]:
             raise OptionError(f"--latency-budget is about the lowered model: leave --stop-after {self.stop_after} out")
+        if self.activations != ACTIVATIONS[0]:
+            if self.stop_after != STAGES[-1]:
+                raise OptionError(
+                    f"--activations {self.activations} needs a lowered model: leave --stop-after {self.stop_after} out"
+                )
+            if self.latency_budget is not None:
+                raise OptionError(
+                    f"--latency-budget is about float32 activations on this machine's processor: leave "
+                    f"--activations {self.activations} out, or give another budget"
+                )
         if self.bits is not None and self.bits_file is not None:
             raise OptionError(
                 "--bits gives all layers one width and --bits-file gives each its own: give one of the two"
@@ -144,6 +169,8 @@ class CompileOptions:
             values.pop(path)
         values.pop("executor")  # it decides where something is measured, not what is found
         values.pop("allow_collapse")  # it decides whether there is a result
+        if self.activations == ACTIVATIONS[0]:
+            values.pop("activations")  # such files are the same as before there was a choice
         values["group_candidates"] = list(self.group_candidates)
         return values
 

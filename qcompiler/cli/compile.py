@@ -22,7 +22,7 @@ from qcompiler.cli.parser import (
 from qcompiler.cli.paths import check_output, default_output, existing_model, given
 from qcompiler.cli.terminal import Terminal
 from qcompiler.errors import OptionError
-from qcompiler.options import DEFAULT_BOP_BUDGET, GROUPINGS, METHODS, STAGES, CompileOptions
+from qcompiler.options import ACTIVATIONS, DEFAULT_BOP_BUDGET, GROUPINGS, METHODS, STAGES, CompileOptions
 from qcompiler.report import text
 from qcompiler.report.coverage_text import float_table
 from qcompiler.report.values import CompileReport
@@ -132,6 +132,13 @@ def add_compile_flags(parser: Parser) -> None:
         metavar="N",
         default=default.first_last_bits,
         help="width of patch embedding and head (default: %(default)s)",
+    )
+    method.add_argument(
+        "--activations",
+        choices=ACTIVATIONS,
+        default=default.activations,
+        help="type of the tensors between operators: float16 is for servers with CUDA, and the file runs on processors "
+        "too; inputs and outputs keep their types (default: %(default)s)",
     )
     add_calibration_flags(parser)
     add_preprocessing_flags(parser)
@@ -253,6 +260,7 @@ def options_of(arguments: argparse.Namespace) -> CompileOptions:
         overhead_budget=arguments.overhead_budget,
         groups=arguments.groups,
         first_last_bits=arguments.first_last_bits,
+        activations=arguments.activations,
         images=arguments.images,
         stop_after=arguments.stop_after,
         verify_each=arguments.verify_each,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
+import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from qcompiler.ir.functions import DOMAIN, functions_for
+from qcompiler.ir.functions import DOMAIN, FLOAT16, FLOAT32, functions_for
 from qcompiler.ir.saving import to_model
+from qcompiler.ir.verifier import FUSED_OPS
 from qcompiler.ir.weight_files import WeightFiles, declared
 from qcompiler.report.digests import DIGEST_KEY, digests
 from qcompiler.report.values import CompileReport, LayerReport
@@ -26,7 +28,9 @@ def finish(graph: gs.Graph, files: WeightFiles | None = None) -> onnx.ModelProto
         files: Takes the weights where they are large; None keeps them in memory.
     """
     model = to_model(graph, files=files)
-    model.functions.extend(functions_for(node.op for node in graph.nodes if node.domain == DOMAIN))
+    own = [node for node in graph.nodes if node.domain == DOMAIN]
+    narrow = any(node.outputs[0].dtype == np.float16 for node in own if node.op in FUSED_OPS)
+    model.functions.extend(functions_for((node.op for node in own), FLOAT16 if narrow else FLOAT32))
     if model.functions and not any(item.domain == DOMAIN for item in model.opset_import):
         model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
     onnx.checker.check_model(declared(model))

@@ -13,6 +13,7 @@ from qcompiler import __version__
 from qcompiler.calibration.feeds import CalibrationReader
 from qcompiler.calibration.preprocess import Preprocessing
 from qcompiler.calibration.statistics import Statistics
+from qcompiler.driver.activation_range import WatchedRun
 from qcompiler.driver.annotate import annotate, finish
 from qcompiler.driver.checks import check_collapse, check_cost, check_output, check_written
 from qcompiler.driver.coverage import measure_coverage
@@ -33,6 +34,7 @@ from qcompiler.driver.searched import Searched
 from qcompiler.driver.stages import Opened, Stages
 from qcompiler.evaluation.agreement import Agreement, measure_agreement
 from qcompiler.evaluation.runs import float_outputs
+from qcompiler.ir.functions import FLOAT32
 from qcompiler.ir.passes import PassReport
 from qcompiler.ir.saving import save_model
 from qcompiler.ir.weight_files import WeightFiles, model_bytes
@@ -141,6 +143,7 @@ class _Compilation:
                 searched.planned.plan,
                 lower=self.options.stop_after == "lower",
                 verify_each=self.options.verify_each,
+                activations=self.options.activations,
             )
         result = replace(self.finish(opened, searched, passes, times), resumed=resume.taken())
         write_all(
@@ -255,9 +258,7 @@ class _Compilation:
         agreement: Agreement | None = None
         if searched is not None:
             with self.stages.stage("compare with float", data.count):
-                session = quantized_session(model, self.options.threads)
-                runs = float_outputs(opened.session), float_outputs(session)
-                agreement = measure_agreement(*runs, data.reader, data.count)
+                agreement = self.compared(opened, model)
             collapse = check_collapse(self.options, agreement)
             if collapse is not None:
                 self.stages.warnings.append(collapse)
@@ -294,6 +295,19 @@ class _Compilation:
         return CompileResult(
             model, report, searched.report(canonical.structure, order, self.options), files=opened.files
         )
+
+    def compared(self, opened: Opened, model: onnx.ModelProto) -> Agreement:
+        """The finished model against float on the calibration images; float16 activations are watched on the way."""
+        data, threads = opened.data, self.options.threads
+        if self.options.activations == FLOAT32:
+            run = float_outputs(quantized_session(model, threads))
+            return measure_agreement(float_outputs(opened.session), run, data.reader, data.count)
+        watched = WatchedRun(model, threads)
+        found = measure_agreement(float_outputs(opened.session), watched, data.reader, data.count)
+        near = watched.warning()
+        if near is not None:
+            self.stages.warnings.append(near)
+        return found
 
     def writer(self, result: CompileResult, reader: CalibrationReader) -> Callable[[Path], list[Path]]:
         """Writes the model, loads it again and runs it; a file that does not run is not left behind."""

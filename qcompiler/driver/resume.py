@@ -30,7 +30,7 @@ from qcompiler.relevance.lrp import Conservation, RelevanceResult
 
 STATISTICS, RELEVANCE, MEASUREMENTS = "statistics-*.npz", "relevance-*.json", "measurements-*.jsonl"
 # Options that say how the result is written, and not what is measured.
-_LATER = ("stop_after", "verify_each")
+_LATER = ("stop_after", "verify_each", "activations")
 
 
 class Resume:

@@ -7,9 +7,10 @@ from typing import Any
 
 import onnx_graphsurgeon as gs
 
+from qcompiler.ir.functions import FLOAT16, FLOAT32
 from qcompiler.ir.passes import Pass, PassReport, run_passes
 from qcompiler.ir.verifier import verify
-from qcompiler.passes import LOWER, QUANTIZE
+from qcompiler.passes import LOWER, NARROW, QUANTIZE
 from qcompiler.passes.correct_bias import CorrectBias
 from qcompiler.passes.fold_channel_scales import FoldChannelScales
 from qcompiler.passes.quantize_attention import QuantizeAttention
@@ -18,9 +19,21 @@ from qcompiler.quant.plan import QuantPlan
 
 
 def rewrite(
-    graph: gs.Graph, plan: QuantPlan, *, lower: bool = True, verify_each: bool = False
+    graph: gs.Graph,
+    plan: QuantPlan,
+    *,
+    lower: bool = True,
+    verify_each: bool = False,
+    activations: str = FLOAT32,
 ) -> tuple[PassReport, ...]:
     """Run the QUANTIZE passes and, unless ``lower`` is false, the LOWER passes; the graph is edited in place.
+
+    Args:
+        graph: The canonical graph.
+        plan: How its layers are quantized.
+        lower: Whether the graph is lowered.
+        verify_each: Check the graph after every pass instead of every stage.
+        activations: ``float32``, or ``float16`` for the NARROW passes behind the lowering.
 
     Raises:
         VerificationError: A pass broke its contract.
@@ -36,4 +49,7 @@ def rewrite(
     if lower:
         reports += run_passes(graph, [make() for make in LOWER], verify_each=verify_each)
         verify(graph, "lowered")
+    if lower and activations == FLOAT16:
+        reports += run_passes(graph, [make() for make in NARROW], verify_each=verify_each)
+        verify(graph, "narrowed")
     return tuple(reports)

@@ -14,6 +14,8 @@ import onnx
 from onnx import parser
 
 from qcompiler.ir import attention_bodies, block_bodies
+from qcompiler.ir.generic_bodies import generic_body
+from qcompiler.ir.verifier import FUSED_OPS
 
 DOMAIN = "qcompiler"
 VERSION = 1
@@ -299,16 +301,24 @@ _SOURCES: dict[str, str] = {
 }
 
 OPERATORS = tuple(_SOURCES)
+FLOAT32, FLOAT16 = "float32", "float16"
 
 
 @cache
-def function(name: str) -> onnx.FunctionProto:
-    """The function body of one operator; treat it as read-only."""
-    return parser.parse_function(_HEAD + _SOURCES[name])
+def function(name: str, activations: str = FLOAT32) -> onnx.FunctionProto:
+    """The function body of one operator; treat it as read-only.
+
+    Args:
+        name: The operator.
+        activations: ``float32``, or ``float16`` for the body that files of float16 activations carry: that of a fused
+            operator then takes both.
+    """
+    body = parser.parse_function(_HEAD + _SOURCES[name])
+    return generic_body(body) if activations == FLOAT16 and name in FUSED_OPS else body
 
 
-def functions_for(names: Iterable[str]) -> list[onnx.FunctionProto]:
-    """Bodies of the operators ``names`` and of everything that they call, in a fixed order."""
+def functions_for(names: Iterable[str], activations: str = FLOAT32) -> list[onnx.FunctionProto]:
+    """Bodies of the operators ``names`` and of everything that they call, in a fixed order; see :func:`function`."""
     wanted: set[str] = set()
     open_names = list(names)
     while open_names:
@@ -316,4 +326,4 @@ def functions_for(names: Iterable[str]) -> list[onnx.FunctionProto]:
         if name not in wanted:
             wanted.add(name)
             open_names += [node.op_type for node in function(name).node if node.domain == DOMAIN]
-    return [function(name) for name in OPERATORS if name in wanted]
+    return [function(name, activations) for name in OPERATORS if name in wanted]

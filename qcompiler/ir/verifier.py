@@ -87,6 +87,12 @@ STAGES: dict[str, Stage] = {
     "lowered": Stage(
         _CHATTER, _SHAPE_INPUTS, READABLE_OPS | FUSED_OPS, _FLOAT_GRAPH | {"uint8", "int8", "uint4", "int4"}
     ),
+    "narrowed": Stage(
+        _CHATTER,
+        _SHAPE_INPUTS,
+        READABLE_OPS | FUSED_OPS,
+        _FLOAT_GRAPH | {"float16", "uint8", "int8", "uint4", "int4"},
+    ),
 }
 
 
@@ -95,7 +101,7 @@ def verify(graph: gs.Graph, stage: str) -> None:
 
     Args:
         graph: the graph.
-        stage: `canonical`, `quantized` or `lowered`.
+        stage: `canonical`, `quantized`, `lowered` or `narrowed`.
 
     Raises:
         VerificationError: the first rule that is broken, with the node at fault.

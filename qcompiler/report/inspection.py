@@ -11,6 +11,7 @@ import onnx
 from qcompiler.errors import UnsupportedModelError
 from qcompiler.report.inspected_layer import InspectedLayer, inspected_layer
 from qcompiler.report.metadata import read_report
+from qcompiler.report.reading.activations import activation_type
 from qcompiler.report.reading.finding import find_layers
 from qcompiler.report.reading.readable import QUANTIZERS
 from qcompiler.report.reading.wiring import DOMAIN, Wiring
@@ -29,6 +30,7 @@ class Inspection:
         opset: Version of the standard operators.
         ir_version: Version of the file format.
         producer: Who wrote the file.
+        activations: What the operators of qcompile read, ``float32`` or ``float16``; None where there are none.
         operators: How often each operator occurs, those of qcompile with their domain.
         layers: The quantized layers, in graph order.
         recount: What the budgets limit, counted again without the metadata; None where there are no layers, or where
@@ -40,6 +42,7 @@ class Inspection:
     opset: int
     ir_version: int
     producer: str
+    activations: str | None
     operators: Mapping[str, int]
     layers: tuple[InspectedLayer, ...]
     recount: Recount | None
@@ -52,6 +55,7 @@ class Inspection:
             "opset": self.opset,
             "ir_version": self.ir_version,
             "producer": self.producer,
+            "activations": self.activations,
             "operators": dict(self.operators),
             "layers": [asdict(layer) for layer in self.layers],
             "recount": None if self.recount is None else self.recount.to_dict(),
@@ -76,6 +80,7 @@ def inspect_model(model: onnx.ModelProto) -> Inspection:
         opset=next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), 0),
         ir_version=model.ir_version,
         producer=f"{model.producer_name} {model.producer_version}".strip(),
+        activations=activation_type(model),
         operators=dict(Counter(f"{node.domain}.{node.op_type}" if node.domain else node.op_type for node in nodes)),
         layers=layers,
         recount=_recount(model) if layers else None,

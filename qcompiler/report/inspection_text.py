@@ -59,6 +59,8 @@ def inspection_facts(inspection: Inspection, path: Path, size: int) -> Table:
         ("form", f"{inspection.form}: {_FORMS[inspection.form]}"),
         ("operators", ", ".join(f"{name} {number}" for name, number in sorted(inspection.operators.items()))),
     ]
+    if inspection.activations is not None:
+        rows.append(("activations", inspection.activations))
     if inspection.layers:
         rows.append(("recomputed", recomputed(inspection.recount)))
         whole = inspection.recount

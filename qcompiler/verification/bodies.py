@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import onnx
 
-from qcompiler.ir.functions import DOMAIN, OPERATORS, VERSION, function
+from qcompiler.ir.functions import DOMAIN, FLOAT32, OPERATORS, VERSION, function
+from qcompiler.report.reading.activations import activation_type
 from qcompiler.verification.checks import Check, judged
 
 
 def check_bodies(model: onnx.ModelProto) -> Check:
     """Every operator of qcompile in the graph has a body, and so has what bodies call; their texts are the known ones.
 
-    The version of the domain pins the definition, so that another text under the same version is an edit.
+    The version of the domain and the type of the activations pin the definition, so that another text is an edit.
     """
+    activations = _activations(model)
     bodies = {item.name: item for item in model.functions if item.domain == DOMAIN}
     callers = {node.op_type: f"node '{node.name}'" for node in model.graph.node if node.domain == DOMAIN}
     problems = []
@@ -25,7 +27,7 @@ def check_bodies(model: onnx.ModelProto) -> Check:
             continue
         if name not in OPERATORS:
             problems.append(f"'{name}', which {callers[name]} calls, is no operator of version {VERSION}")
-        elif not _alike(body, function(name)):
+        elif not _alike(body, function(name, activations)):
             problems.append(f"the function body of '{name}' is not that of version {VERSION} of the operators")
         for node in body.node:
             if node.domain == DOMAIN and node.op_type not in callers:
@@ -34,7 +36,19 @@ def check_bodies(model: onnx.ModelProto) -> Check:
     problems += [f"the function body of '{name}' is never called" for name in bodies if name not in callers]
     others = [item for item in model.functions if item.domain != DOMAIN]
     problems += [f"function '{item.name}' of domain '{item.domain}' does not belong here" for item in others]
-    return judged("bodies", sorted(problems), f"{len(bodies)} function bodies, as version {VERSION} defines them")
+    return judged(
+        "bodies",
+        sorted(problems),
+        f"{len(bodies)} function bodies, as version {VERSION} defines them for {activations}",
+    )
+
+
+def _activations(model: onnx.ModelProto) -> str:
+    """The type of the activations, also of a damaged graph: what is wrong there the other checks say."""
+    try:
+        return activation_type(model) or FLOAT32
+    except Exception:  # of ONNX's shape inference, or of a missing attribute
+        return FLOAT32
 
 
 def _alike(found: onnx.FunctionProto, wanted: onnx.FunctionProto) -> bool:

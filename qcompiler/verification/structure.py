@@ -14,7 +14,7 @@ from qcompiler.report.reading.finding import find_layers
 from qcompiler.report.reading.wiring import Wiring
 from qcompiler.verification.checks import Check, judged
 
-_STAGE = "lowered"  # what it allows includes all that a readable model holds
+_STAGE = "narrowed"  # what it allows includes all that other models hold
 
 
 def check_structure(model: onnx.ModelProto) -> Check:

@@ -1,4 +1,4 @@
-"""The folder of passes, the three tuples and the test files name the same passes."""
+"""The folder of passes, the four tuples and the test files name the same passes."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ import pytest
 
 import qcompiler.passes
 from qcompiler.ir.passes import Pass
-from qcompiler.passes import CANONICALISE, LOWER, QUANTIZE
+from qcompiler.passes import CANONICALISE, LOWER, NARROW, QUANTIZE
 
 FOLDER = Path(qcompiler.passes.__file__).parent
-ALL = tuple(dict.fromkeys(CANONICALISE + QUANTIZE + LOWER))
+ALL = tuple(dict.fromkeys(CANONICALISE + QUANTIZE + LOWER + NARROW))
 
 
 def module_name(pass_type):

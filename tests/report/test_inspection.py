@@ -158,7 +158,8 @@ def test_recomputed_budgets():
     bookkeeping = 32 * (648 + 176 + 132 + 96 + 304)
     whole = 64 * (768 + 256 + 256 + 512 + 512)
     assert f"products {products / whole:.4f} of W8A8, bookkeeping {bookkeeping / products:.4f} of the products" in line
-    assert "weights     344 B in integers, 751 B with their scales and blocks" in text
+    assert "activations  float32" in text
+    assert "weights      344 B in integers, 751 B with their scales and blocks" in text
     assert line.rstrip().endswith(f"{model.ByteSize() / 1000:.1f} kB")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import onnx
+from onnx import TensorProto
 
 from qcompiler.report.reading.layers import FoundLayer, FoundLinear
 from qcompiler.report.reading.wiring import DOMAIN, Wiring
@@ -12,6 +13,7 @@ from qcompiler.report.reading.wiring import DOMAIN, Wiring
 _MOVES = frozenset({"Reshape", "Transpose", "Slice", "Split", "Gather", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
 # What may stand behind a head: activations of the prediction, and the mean of several heads.
 _CLOSING = frozenset({"Softmax", "Sigmoid", "LogSoftmax", "Add", "Mul", "Div", "Concat"})
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)  # casts between them move elements, too
 
 
 def end_layers(wiring: Wiring, layers: Sequence[FoundLayer]) -> list[bool]:
@@ -21,7 +23,8 @@ def end_layers(wiring: Wiring, layers: Sequence[FoundLayer]) -> list[bool]:
     reaches an output of the model, and it closes neither an attention block nor an MLP.
     """
     constants = {tensor.name for tensor in wiring.graph.initializer}
-    images = {item.name for item in wiring.graph.input} - constants
+    floats = {item.name for item in wiring.graph.input if item.type.tensor_type.elem_type in _FLOATS}
+    images = floats - constants
     products = {layer.node.output[0] for layer in layers if not isinstance(layer, FoundLinear)}
 
     def is_end(layer: FoundLayer) -> bool:
@@ -40,7 +43,7 @@ def end_layers(wiring: Wiring, layers: Sequence[FoundLayer]) -> list[bool]:
 
 def _moved_from(tensor: str, wiring: Wiring) -> str:
     """The tensor whose elements ``tensor`` holds."""
-    while (node := wiring.producer(tensor)) is not None and _is(node, _MOVES):
+    while (node := wiring.producer(tensor)) is not None and _moves(node):
         tensor = node.input[0]
     return tensor
 
@@ -56,10 +59,16 @@ def _reaches_output(layer: onnx.NodeProto, wiring: Wiring) -> bool:
         if tensor in outputs:
             return True
         for node in wiring.readers(tensor):
-            if node.output[0] not in seen and (_is(node, _MOVES | _CLOSING) or _adds(node, tensor)):
+            if node.output[0] not in seen and (_moves(node) or _is(node, _CLOSING) or _adds(node, tensor)):
                 seen.add(node.output[0])
                 waiting += node.output
     return False
+
+
+def _moves(node: onnx.NodeProto) -> bool:
+    if _is(node, frozenset({"Cast"})):
+        return any(item.name == "to" and item.i in _FLOATS for item in node.attribute)
+    return _is(node, _MOVES)
 
 
 def _adds(node: onnx.NodeProto, tensor: str) -> bool:

@@ -1,7 +1,7 @@
-"""Sizes of all tensors of a model file for one image, or for its batch where the file fixes one.
+"""Sizes and element types of the tensors of a model file, for one image or for its batch where the file fixes one.
 
 ONNX infers the shapes of its own operators. Those of this project are replaced by standard ones whose results have the
-same shapes; large constants become inputs, so that nothing but sizes is looked at.
+same shapes and types; large constants become inputs, so that nothing but sizes is looked at.
 """
 
 from __future__ import annotations
@@ -37,6 +37,16 @@ def image_count(graph: onnx.GraphProto) -> int:
 
 def tensor_shapes(model: onnx.ModelProto) -> Shapes:
     """Shapes of all tensors whose size is known, constants left out."""
+    return {item.name: shape for item in _inferred(model) if (shape := _shape(item)) is not None}
+
+
+def element_types(model: onnx.ModelProto) -> Mapping[str, int]:
+    """ONNX element types of all tensors whose type is known, constants left out."""
+    return {item.name: item.type.tensor_type.elem_type for item in _inferred(model)}
+
+
+def _inferred(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """What is known about every tensor of a graph of stand-ins."""
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     small = [tensor for tensor in graph.initializer if np.prod(tensor.dims, dtype=np.int64) <= _LARGEST_SHAPE]
@@ -55,8 +65,7 @@ def tensor_shapes(model: onnx.ModelProto) -> Shapes:
     found = onnx.shape_inference.infer_shapes(
         helper.make_model(stand_in, opset_imports=imports, ir_version=model.ir_version), data_prop=True
     )
-    values = [*found.graph.value_info, *inputs]
-    return {item.name: shape for item in values if (shape := _shape(item)) is not None}
+    return [*found.graph.value_info, *inputs]
 
 
 def _stand_ins(
