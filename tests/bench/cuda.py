@@ -1,8 +1,9 @@
 """Speed on one GPU: layers, encoders and whole models against float16 and against the plain int8 product.
 
     python tests/bench/cuda.py                                    layers and encoders; needs torch and the CUDA library
-    python tests/bench/cuda.py --model FLOAT.onnx COMPILED.onnx   whole models too; needs onnxruntime-gpu
-    python tests/bench/cuda.py --timm vit_base_patch16_224 ...    the same models in torch.compile, float16
+    python tests/bench/cuda.py --timm vit_base_patch16_224 ...    whole models too, exported and compiled on the spot,
+                                                                  beside torch.compile; needs timm and onnxruntime-gpu
+    python tests/bench/cuda.py --model FLOAT.onnx COMPILED.onnx   whole models that are there already
 
 Everything that is compared is timed in interleaved rounds; a row shows medians. Layers are timed with all that belongs
 to them (LayerNormalization, blocks, quantization, bias, GELU), the plain product without anything.
@@ -17,7 +18,6 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -250,37 +250,60 @@ def wall_milliseconds(work: Work) -> float:
     return 1e3 * (time.perf_counter() - begin)
 
 
-def bench_model(float_model: Path, compiled_model: Path, batch: int) -> None:
+def made(name: str, folder: Path) -> tuple[Path, dict[str, Path]]:
+    """A timm model with random weights as a float file, and one plan compiled from it for both types of activations."""
+    from qcompiler import CompileOptions, compile_model
+    from qcompiler.driver.exporting import export_model
+
+    path, plan = folder / f"{name}.onnx", folder / f"{name}.plan.json"
+    export_model(f"timm:{name}", path, None, "legacy", "symbolic")
+    searched = CompileOptions(effort="low", save_plan=plan, allow_collapse=True)
+    compiled = {}
+    for kind in ("float32", "float16"):
+        options = (
+            searched if kind == "float32" else CompileOptions(bits_file=plan, activations=kind, allow_collapse=True)
+        )
+        target = compiled[f"compiled, {kind} activations"] = folder / f"{name}.compiled.{kind}.onnx"
+        compile_model(path, options, output=target)
+    return path, compiled
+
+
+def session_works(float_model: Path, compiled: dict[str, Path], batch: int, folder: Path) -> dict[str, Work]:
+    """Runs of compiled models and of ONNX Runtime's own."""
     from qcompiler import runtime_ops
 
-    with tempfile.TemporaryDirectory() as folder:
-        works = {
-            "compiled": bound_session(compiled_model, batch, runtime_ops.library_path()),
-            "ONNX Runtime CUDA float16": bound_session(half_model(float_model, Path(folder)), batch, None),
-            "ONNX Runtime CUDA float32": bound_session(float_model, batch, None),
-        }
-        times: dict[str, list[float]] = {name: [] for name in works}
-        for turn in range(ROUNDS + 3):
-            for name, work in works.items():
-                ms = wall_milliseconds(work)
-                if turn >= 3:
-                    times[name].append(ms)
-        show(f"{compiled_model.name}, batch {batch}", {name: statistics.median(ms) for name, ms in times.items()})
+    library = runtime_ops.library_path()
+    return {
+        **{label: bound_session(path, batch, library) for label, path in compiled.items()},
+        "ONNX Runtime CUDA float16": bound_session(half_model(float_model, folder), batch, None),
+        "ONNX Runtime CUDA float32": bound_session(float_model, batch, None),
+    }
 
 
-def bench_timm(name: str, batch: int) -> None:
+def torch_works(name: str, batch: int) -> dict[str, Work]:
+    """Runs of a timm model in float16, compiled and not, as CUDA graphs."""
     import timm
 
     model = timm.create_model(name).cuda().half().eval()
-    images = torch.randn(batch, 3, 224, 224, device="cuda", dtype=torch.float16)
+    images = torch.randn(batch, *model.default_cfg["input_size"], device="cuda", dtype=torch.float16)
     compiled = torch.compile(model)
     with torch.inference_mode():
         compiled(images)
-        works = {
+        return {
             "torch.compile float16": captured(lambda: compiled(images)),
             "torch float16": captured(lambda: model(images)),
         }
-        show(f"{name}, batch {batch}", interleaved(works))
+
+
+def bench_whole(title: str, works: dict[str, Work]) -> None:
+    """Wall times of whole models, interleaved."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(ROUNDS + 3):
+        for name, work in works.items():
+            ms = wall_milliseconds(work)
+            if turn >= 3:
+                times[name].append(ms)
+    show(title, {name: statistics.median(ms) for name, ms in times.items()})
 
 
 def main(arguments: Iterable[str] | None = None) -> int:
@@ -303,11 +326,17 @@ def main(arguments: Iterable[str] | None = None) -> int:
     for shape in ENCODERS:
         for batch in batches:
             bench_encoder(library, shape, batch)
-    cases: list[tuple[Callable[..., None], tuple[Any, ...]]] = [(bench_model, tuple(pair)) for pair in options.model]
-    cases += [(bench_timm, (name,)) for name in options.timm]
-    for bench, what in cases:
-        for batch in batches:
-            bench(*what, batch)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        for float_model, compiled_model in options.model:
+            for batch in batches:
+                works = session_works(float_model, {"compiled": compiled_model}, batch, folder)
+                bench_whole(f"{compiled_model.name}, batch {batch}", works)
+        for name in options.timm:
+            float_model, compiled = made(name, folder)
+            for batch in batches:
+                works = {**session_works(float_model, compiled, batch, folder), **torch_works(name, batch)}
+                bench_whole(f"{name}, batch {batch}", works)
     return 0
 
 
