@@ -299,11 +299,12 @@ class _Compilation:
     def compared(self, opened: Opened, model: onnx.ModelProto) -> Agreement:
         """The finished model against float on the calibration images; float16 activations are watched on the way."""
         data, threads = opened.data, self.options.threads
+        exact = float_outputs(opened.session)
         if self.options.activations == FLOAT32:
             run = float_outputs(quantized_session(model, threads))
-            return measure_agreement(float_outputs(opened.session), run, data.reader, data.count)
+            return measure_agreement(exact, run, data.reader, data.count)
         watched = WatchedRun(model, threads)
-        found = measure_agreement(float_outputs(opened.session), watched, data.reader, data.count)
+        found = measure_agreement(exact, watched, data.reader, data.count)
         near = watched.warning()
         if near is not None:
             self.stages.warnings.append(near)
