@@ -29,6 +29,6 @@ class Effort:
 
 LEVELS = {
     "low": Effort(widths=1, neighbours=1, trials=0, relevance_images=4, share_images=16, weight_images=48),
-    "default": Effort(widths=3, neighbours=2, trials=20, relevance_images=16, share_images=64, weight_images=None),
+    "default": Effort(widths=3, neighbours=2, trials=16, relevance_images=16, share_images=64, weight_images=None),
     "high": Effort(widths=6, neighbours=2, trials=40, relevance_images=32, share_images=64, weight_images=None),
 }

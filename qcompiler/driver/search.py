@@ -38,7 +38,7 @@ from qcompiler.report.search import PlanPoint
 FIXED_GROUPS = 8  # of patch embedding and head, where the number of groups hardly matters
 WORTHWHILE = 0.99  # a refinement must lower the measured loss below this share of it
 OTHER_BUDGETS = (0.75, 1.25, 1.5)  # shares of the asked one, tried out to show what more or fewer operations would buy
-FINAL_DRAWS = 4  # of every image, where plans are compared with their final weights: four halve the luck of one
+FINAL_DRAWS = 3  # of every image, where plans are compared with their final weights: less luck than of one
 ANNOTATION_BYTES = 2048  # of one layer: what the report adds to the file, and bodies of operators of other plans
 
 Decision = LinearChoice | AttentionChoice

@@ -10,7 +10,7 @@ from qcompiler.allocation.loss_table import LossTable
 
 STRENGTHS = (2.0, 0.5)  # by which a part's losses are made to count more or less
 RELEVANCE_POWERS = (0.5, 0.25, 0.0)  # gentler than relevance itself
-CAUTIONS = (1.25, 1.6, 2.5, 4.0, 8.0)  # the last one leaves uniform widths but for what is plainly better
+CAUTIONS = (1.25, 2.5, 8.0)  # the last one leaves uniform widths but for what is plainly better
 
 
 @dataclass(frozen=True)
