@@ -2,9 +2,17 @@
 
 import numpy as np
 import onnxruntime as ort
+import pytest
 
 from qcompiler import runtime_ops
 from qcompiler.options import CompileOptions
+
+try:
+    runtime_ops.library_path()
+    LIBRARY = True
+except runtime_ops.LibraryError:
+    LIBRARY = False
+needs_library = pytest.mark.skipif(not LIBRARY, reason="the operator library is not built")
 
 
 def fast(**options):

@@ -8,24 +8,16 @@ import numpy as np
 import onnx
 import pytest
 
-from qcompiler import runtime_ops
 from qcompiler.calibration.readers import NpzReader
 from qcompiler.driver import compile_model
 from qcompiler.driver.canonical import model_inputs
 from qcompiler.report.metadata import read_layer, read_report
 
-from .runs import fast, native, plain, relative
+from .runs import LIBRARY, fast, native, needs_library, plain, relative
 from .tiny import images, save, tiny
 
 FEED = {"x": images(32, seed=9)}
 FLOAT = plain(tiny(), FEED)
-
-try:
-    runtime_ops.library_path()
-    LIBRARY = True
-except runtime_ops.LibraryError:
-    LIBRARY = False
-needs_library = pytest.mark.skipif(not LIBRARY, reason="the operator library is not built")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import onnx
 import pytest
 
 import qcompiler.models
-from qcompiler import runtime_ops
 from qcompiler.cli.compile import build_parser, options_of
 from qcompiler.driver import compile_model
 from qcompiler.driver.activation_range import WatchedRun
@@ -23,19 +22,12 @@ from qcompiler.report.inspection import inspect_model
 from qcompiler.report.metadata import read_report
 
 from ..passes.helpers import model_of
-from .runs import fast, native, plain, relative
+from .runs import LIBRARY, fast, native, needs_library, plain, relative
 from .tiny import images, save, tiny
 
 SHIPPED = Path(qcompiler.models.__file__).parent
 FEED = {"x": images(32, seed=9)}
 FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
-
-try:
-    runtime_ops.library_path()
-    LIBRARY = True
-except runtime_ops.LibraryError:
-    LIBRARY = False
-needs_library = pytest.mark.skipif(not LIBRARY, reason="the operator library is not built")
 
 
 def element_types(values):
