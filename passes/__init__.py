@@ -8,6 +8,7 @@ if __name__ != "qcompiler.passes":
 from .canonical_attention import CanonicalAttention
 from .copy_tokens import CopyTokens
 from .correct_bias import CorrectBias
+from .drop_unread_tokens import DropUnreadTokens
 from .expand_fused_activation import ExpandFusedActivation
 from .expand_fused_attention import ExpandFusedAttention
 from .expand_fused_gelu import ExpandFusedGelu
@@ -59,6 +60,7 @@ CANONICALISE: tuple[type[Pass], ...] = (
     MergeQkv,
     FoldLayerScale,
     FlattenTokens,
+    DropUnreadTokens,
     RemoveNoops,  # layout operators that the passes above put next to each other
     NameLayers,
 )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import onnx
@@ -15,6 +16,8 @@ from qcompiler.calibration.feeds import CalibrationReader
 from qcompiler.quant.groups import F32
 from qcompiler.quant.inputs import LinearInput
 from qcompiler.quant.moments import InputMoments
+
+Key = TypeVar("Key", bound=Hashable)
 
 HELD_OUT = 4  # every so many-th feed is kept for judging what the others were fitted to
 
@@ -37,7 +40,7 @@ class MomentAccumulator:
         kept = self._sums.setdefault(held_out, [])
         first = not kept
         # One after the other: a matrix of a wide layer takes as much as several layers of its model.
-        for index, (left, right) in enumerate(((quantized, quantized), (quantized, seen), (seen, seen))):
+        for index, (left, right) in enumerate(((quantized, quantized), (quantized, seen))):
             if first:
                 kept.append(left.T @ right)
             else:
@@ -56,8 +59,8 @@ class MomentAccumulator:
     def _moments(self, held_out: bool) -> InputMoments | None:
         if held_out not in self._sums:
             return None
-        gram, cross, power = self._sums[held_out]
-        return InputMoments(gram, cross, power, self._rows[held_out])
+        gram, cross = self._sums[held_out]
+        return InputMoments(gram, cross, self._rows[held_out])
 
 
 def channel_energy(item: LinearInput, x: F32) -> F32:
@@ -81,41 +84,41 @@ def _rows(item: LinearInput, x: F32) -> tuple[F32, F32]:
 
 def collect_moments(
     model: onnx.ModelProto,
-    inputs: Mapping[str, tuple[str, LinearInput]],
+    inputs: Mapping[Key, tuple[str, LinearInput]],
     reader: CalibrationReader,
     *,
     threads: int = 0,
     progress: Callable[[int], None] = lambda _: None,
     most: int | None = None,
-) -> dict[str, tuple[InputMoments, InputMoments | None]]:
+) -> dict[Key, tuple[InputMoments, InputMoments | None]]:
     """Run the data once.
 
     Args:
         model: Canonical float model.
-        inputs: Tensor and quantizer of each layer's input, by the layer's name.
+        inputs: Tensor and quantizer of each layer's input, by a key.
         reader: The data; rewound first if it can be.
         threads: Threads of ONNX Runtime, 0 for its default.
         progress: Called with the number of images so far.
         most: Images to use; None for all.
 
     Returns:
-        Moments to fit to and held-out moments of each layer.
+        Moments to fit to and held-out moments, by the same keys.
 
     Raises:
         CalibrationDataError: The reader gave nothing.
         NonFiniteError: NaN or infinity in an activation, with the name of the tensor.
     """
-    accumulators = {name: MomentAccumulator(item) for name, (_, item) in inputs.items()}
+    accumulators = {key: MomentAccumulator(item) for key, (_, item) in inputs.items()}
     tensors = list(dict.fromkeys(tensor for tensor, _ in inputs.values()))
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool, threadpool_limits(1):
         for number, (images, values) in enumerate(activations(model, tensors, reader, threads)):
             held_out = number % HELD_OUT == HELD_OUT - 1
 
-            def add(name: str, values: Mapping[str, F32] = values, held_out: bool = held_out) -> None:
-                accumulators[name].add(values[inputs[name][0]], held_out)
+            def add(key: Key, values: Mapping[str, F32] = values, held_out: bool = held_out) -> None:
+                accumulators[key].add(values[inputs[key][0]], held_out)
 
             list(pool.map(add, inputs))
             progress(images)
             if most is not None and images >= most:
                 break
-    return {name: accumulator.result() for name, accumulator in accumulators.items()}
+    return {key: accumulator.result() for key, accumulator in accumulators.items()}

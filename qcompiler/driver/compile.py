@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -197,7 +197,7 @@ class _Compilation:
                     trials,
                     model_bytes(opened.original),
                     self._fitted_images(opened),
-                    lambda choices: self.delivered(opened, realiser, choices).plan,
+                    lambda plans: self.final_plans(opened, realiser, plans),
                 )
             choices = found.choices
         if choices.weight_images is None:  # a plan keeps the images of the effort that it was made with
@@ -209,6 +209,12 @@ class _Compilation:
         return Searched(
             choices, planned, found, relevance, layer_sqnr(realiser, planned), folded_norms(realiser, planned)
         )
+
+    def final_plans(self, opened: Opened, realiser: Realiser, plans: Sequence[Choices]) -> Iterator[QuantPlan]:
+        """Plans of a search with the weights that each would be delivered with."""
+        most = LEVELS[self.options.effort].weight_images
+        realiser.fit_weights(plans, opened.data.reader, most=most, held=opened.data.count)
+        return (self.delivered(opened, realiser, choices).plan for choices in plans)
 
     def delivered(
         self,

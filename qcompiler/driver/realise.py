@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -25,7 +25,7 @@ from qcompiler.ir.structure import LinearLayer, Structure
 from qcompiler.ir.weight_files import release, tensor_array
 from qcompiler.quant.attention_inputs import AttentionSamples, fit_attention
 from qcompiler.quant.bookkeeping import weight_bops
-from qcompiler.quant.choices import AttentionChoice, Choices, LinearChoice
+from qcompiler.quant.choices import FOLDED, AttentionChoice, Choices, LinearChoice
 from qcompiler.quant.fit_inputs import InputSamples, fit_input
 from qcompiler.quant.fit_weights import MOMENT_ROWS_PER_CHANNEL, enough_rows, linear_weight, nearest_weight
 from qcompiler.quant.groups import CHANNELS, F32, ROWS
@@ -36,12 +36,13 @@ from qcompiler.quant.sites import Role, attention_sites, linear_product
 from qcompiler.relevance.suffix import Operand
 
 MOMENT_BYTES = 1 << 30  # most that is held at a time
-MOMENTS_OF_A_LAYER = 7  # float32 matrices [C, C]: three to fit to, three held out, and one on its way into them
+MOMENTS_OF_A_LAYER = 5  # float32 matrices [C, C]: two to fit to, two held out, and one on its way into them
 FIT_BYTES = 1 << 30  # most that fits of weights hold at a time, beside the moments of all images
 MATRICES_OF_A_FIT = 4  # as above: a float64 matrix and the copy that a solver works on
-MATRICES_OF_A_SAMPLE = 4  # as above: moments of one layer's sample
+MATRICES_OF_A_SAMPLE = 3  # as above: moments of one layer's sample
 
 Moments = tuple[InputMoments, InputMoments | None]
+Key = tuple[str, LinearChoice]  # a layer and what is decided about it
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,9 @@ class Realiser:
             for layer in structure.linears
         }
         self.norms = {site.consumers[0]: site.norm for site in folds if len(site.consumers) == 1}
-        self._inputs: dict[tuple[str, LinearChoice], LinearInput] = {}
-        self._linears: dict[tuple[str, LinearChoice], LinearPlan] = {}
-        self._final: dict[tuple[str, LinearChoice], LinearPlan] = {}  # fitted to all images
+        self._inputs: dict[Key, LinearInput] = {}
+        self._linears: dict[Key, LinearPlan] = {}
+        self._final: dict[Key, LinearPlan] = {}  # fitted to all images
         self._attentions: dict[tuple[str, AttentionChoice], AttentionPlan | BlockAttentionPlan] = {}
 
     def input_samples(self, layer: LinearLayer) -> InputSamples:
@@ -139,19 +140,15 @@ class Realiser:
         Raises:
             OptionError: A decision is missing, names no layer, or does not fit its layer.
         """
+        if reader is not None:
+            self.fit_weights([choices], reader, progress, most=most, held=held)
         self._check(choices)
         with threadpool_limits(1), ThreadPoolExecutor(self._workers) as pool:
-            names = list(choices.linears)
-            inputs = dict(
-                zip(names, pool.map(lambda name: self._input(name, choices.linears[name]), names), strict=True)
-            )
+            inputs = self._fitted_inputs(choices.linears.items(), pool)
             if reader is None:
-                linears = list(pool.map(lambda name: self._sampled(name, choices.linears[name], inputs[name]), names))
+                linears = list(pool.map(lambda key: self._sampled(key, inputs[key]), inputs))
             else:
-                new = {name: choice for name, choice in choices.linears.items() if (name, choice) not in self._final}
-                for item in self._of_all_images(new, inputs, reader, progress, most, held, pool):
-                    self._final[item.name, new[item.name]] = item
-                linears = [self._final[name, choices.linears[name]] for name in names]
+                linears = [self._final[key] for key in inputs]
             blocks = list(choices.attentions)
             attentions = list(pool.map(lambda name: self._attention(name, choices.attentions[name]), blocks))
         plan = QuantPlan(
@@ -160,6 +157,34 @@ class Realiser:
             {item.fold.norm: item.fold for item in inputs.values() if item.fold is not None},
         )
         return Planned(plan, self._bookkeeping(choices, inputs, plan))
+
+    def fit_weights(
+        self,
+        plans: Sequence[Choices],
+        reader: CalibrationReader,
+        progress: Callable[[int], None] = lambda _: None,
+        *,
+        most: int | None = None,
+        held: int | None = None,
+    ) -> None:
+        """Fit the weights of several plans to all images, in runs over the data that they share.
+
+        Args:
+            plans: Decisions for every linear layer and attention block.
+            reader: The images; see :meth:`realise`, which takes the weights from here.
+            progress: Called with the number of images so far.
+            most: Images of the data to use; None for all.
+            held: Images of the data, if known.
+
+        Raises:
+            OptionError: As for :meth:`realise`.
+        """
+        for choices in plans:
+            self._check(choices)
+        keys = dict.fromkeys(key for choices in plans for key in choices.linears.items() if key not in self._final)
+        with threadpool_limits(1), ThreadPoolExecutor(self._workers) as pool:
+            inputs = self._fitted_inputs(keys, pool)
+            self._final.update(self._of_all_images(inputs, reader, progress, most, held, pool))
 
     def _check(self, choices: Choices) -> None:
         wanted = {layer.name for layer in self.structure.linears}
@@ -171,8 +196,12 @@ class Realiser:
             if missing:
                 raise OptionError(f"the plan says nothing about layer '{missing[0]}'")
 
-    def _input(self, name: str, choice: LinearChoice) -> LinearInput:
-        key = (name, choice)
+    def _fitted_inputs(self, keys: Iterable[Key], pool: ThreadPoolExecutor) -> dict[Key, LinearInput]:
+        wanted = list(keys)
+        return dict(zip(wanted, pool.map(self._input, wanted), strict=True))
+
+    def _input(self, key: Key) -> LinearInput:
+        name, choice = key
         if key not in self._inputs:
             samples = self.input_samples(self.structure.linear(name))
             try:
@@ -185,45 +214,39 @@ class Realiser:
                 release(self.weights[name])  # all inputs are fitted before the first weight
         return self._inputs[key]
 
-    def _sampled(self, name: str, choice: LinearChoice, item: LinearInput) -> LinearPlan:
-        key = (name, choice)
+    def _sampled(self, key: Key, item: LinearInput) -> LinearPlan:
         if key not in self._linears:
+            name = key[0]
             sample = self.input_samples(self.structure.linear(name)).sample
             channels = sample.shape[-1]
             if not enough_rows(sample.size // channels, channels):
-                self._linears[key] = self._linear(name, choice, item, channel_energy(item, sample))
+                self._linears[key] = self._linear(key, item, channel_energy(item, sample))
             else:
                 with self._gate.hold((MATRICES_OF_A_SAMPLE + MATRICES_OF_A_FIT) * self._matrix_bytes(name)):
                     accumulator = MomentAccumulator(item)
                     accumulator.add(sample, held_out=False)
-                    self._linears[key] = self._linear(name, choice, item, accumulator.result())
+                    self._linears[key] = self._linear(key, item, accumulator.result())
         return self._linears[key]
-
-    def _moments(
-        self,
-        inputs: Mapping[str, LinearInput],
-        reader: CalibrationReader,
-        progress: Callable[[int], None],
-        most: int | None,
-    ) -> dict[str, Moments]:
-        wanted = {name: (self._operands[f"{name}:{Role.INPUT.value}"].tensor, item) for name, item in inputs.items()}
-        return collect_moments(self._model, wanted, reader, threads=self._threads, progress=progress, most=most)
 
     def _of_all_images(
         self,
-        choices: Mapping[str, LinearChoice],
-        inputs: Mapping[str, LinearInput],
+        inputs: Mapping[Key, LinearInput],
         reader: CalibrationReader,
         progress: Callable[[int], None],
         most: int | None,
         held: int | None,
         pool: ThreadPoolExecutor,
-    ) -> list[LinearPlan]:
+    ) -> dict[Key, LinearPlan]:
         images = min((count for count in (most, held) if count is not None), default=None)
-        few = [name for name in choices if self.too_few(name, images)]
-        found = list(pool.map(lambda name: self._sampled(name, choices[name], inputs[name]), few))
-        sizes = {name: MOMENTS_OF_A_LAYER * self._matrix_bytes(name) for name in choices if name not in few}
-        parts = list(memory_parts(sizes, MOMENT_BYTES))
+        few = [key for key in inputs if self.too_few(key[0], images)]
+        found = dict(zip(few, pool.map(lambda key: self._sampled(key, inputs[key]), few), strict=True))
+        readers: dict[Key, list[Key]] = {}  # by what they read
+        for key in inputs:
+            if key not in found:
+                readers.setdefault(_input_key(key), []).append(key)
+        parts = list(
+            memory_parts({key: MOMENTS_OF_A_LAYER * self._matrix_bytes(key[0]) for key in readers}, MOMENT_BYTES)
+        )
         whole = 0  # images, known after the first run
 
         def advance(run: int, images: int) -> None:
@@ -234,27 +257,29 @@ class Realiser:
         if not parts and images is not None:
             progress(images)
         for run, part in enumerate(parts):
-            found += self._part(part, choices, inputs, reader, partial(advance, run), most, pool)
+            fits = {key: {each: inputs[each] for each in readers[key]} for key in part}
+            found.update(self._part(fits, reader, partial(advance, run), most, pool))
         return found
 
     def _part(
         self,
-        names: Sequence[str],
-        choices: Mapping[str, LinearChoice],
-        inputs: Mapping[str, LinearInput],
+        fits: Mapping[Key, Mapping[Key, LinearInput]],
         reader: CalibrationReader,
         progress: Callable[[int], None],
         most: int | None,
         pool: ThreadPoolExecutor,
-    ) -> list[LinearPlan]:
+    ) -> dict[Key, LinearPlan]:
         """Layers whose moments are collected in one run and forgotten afterwards, before those of the next."""
-        moments = self._moments({name: inputs[name] for name in names}, reader, progress, most)
+        tensors = {key: self._operands[f"{key[0]}:{Role.INPUT.value}"].tensor for key in fits}
+        wanted = {key: (tensors[key], next(iter(items.values()))) for key, items in fits.items()}
+        moments = collect_moments(self._model, wanted, reader, threads=self._threads, progress=progress, most=most)
 
-        def fit(name: str) -> LinearPlan:
-            with self._gate.hold(MATRICES_OF_A_FIT * self._matrix_bytes(name)):
-                return self._linear(name, choices[name], inputs[name], moments.pop(name))
+        def fit(source: Key) -> dict[Key, LinearPlan]:
+            known = moments.pop(source)
+            with self._gate.hold(MATRICES_OF_A_FIT * self._matrix_bytes(source[0])):
+                return {key: self._linear(key, item, known) for key, item in fits[source].items()}
 
-        return list(pool.map(fit, names))
+        return {key: plan for found in pool.map(fit, fits) for key, plan in found.items()}
 
     def too_few(self, name: str, images: int | None) -> bool:
         """Whether so many images cannot determine a layer's weights: collecting their moments would be for nothing."""
@@ -266,8 +291,9 @@ class Realiser:
         """Bytes of one float32 matrix of second moments of a layer's input."""
         return 4 * len(self.weights[name]) ** 2
 
-    def _linear(self, name: str, choice: LinearChoice, item: LinearInput, known: Moments | F32) -> LinearPlan:
+    def _linear(self, key: Key, item: LinearInput, known: Moments | F32) -> LinearPlan:
         """Fit a layer to moments of its input, or to the energy of its channels where there are too few rows."""
+        name, choice = key
         given = self.weights[name], item, choice.weight_bits, choice.weight_block
         weight = linear_weight(*given, *known) if isinstance(known, tuple) else nearest_weight(*given, known)
         release(self.weights[name])
@@ -279,11 +305,18 @@ class Realiser:
             self._attentions[key] = fit_attention(name, choice, self.attention_samples(name))
         return self._attentions[key]
 
-    def _bookkeeping(self, choices: Choices, inputs: Mapping[str, LinearInput], plan: QuantPlan) -> dict[str, int]:
+    def _bookkeeping(self, choices: Choices, inputs: Mapping[Key, LinearInput], plan: QuantPlan) -> dict[str, int]:
         found = {}
         for layer in self.structure.linears:
-            block = choices.linears[layer.name].weight_block
-            found[layer.name] = input_bookkeeping(layer, inputs[layer.name]) + weight_bops(linear_product(layer), block)
+            choice = choices.linears[layer.name]
+            weights = weight_bops(linear_product(layer), choice.weight_block)
+            found[layer.name] = input_bookkeeping(layer, inputs[layer.name, choice]) + weights
         for attention in self.structure.attentions:
             found[attention.softmax] = attention_bookkeeping(attention, plan.attentions[attention.softmax])
         return found
+
+
+def _input_key(key: Key) -> Key:
+    """What the quantizer of the input depends on: weights count where a fold shares the channels' spread with them."""
+    name, choice = key
+    return key if choice.scheme == FOLDED else (name, replace(choice, weight_bits=8, weight_block=0))

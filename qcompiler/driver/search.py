@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import onnx
@@ -42,7 +42,7 @@ FINAL_DRAWS = 3  # of every image, where plans are compared with their final wei
 ANNOTATION_BYTES = 2048  # of one layer: what the report adds to the file, and bodies of operators of other plans
 
 Decision = LinearChoice | AttentionChoice
-Deliver = Callable[[Choices], QuantPlan]
+Deliver = Callable[[Sequence[Choices]], Iterable[QuantPlan]]
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Search:
             trials: Images that whole plans are tried out on.
             original_bytes: Size of the float model, which ``--size-budget`` is a fraction of.
             images: Images that the weights of the plan will be fitted to, if known.
-            deliver: Gives a plan its final weights; None to choose by the quick ones.
+            deliver: Gives plans their final weights; None to choose by the quick ones.
 
         Raises:
             BudgetError: No plan meets the budgets.
@@ -273,8 +273,8 @@ class Search:
         self._progress.stage("quantize weights of the best plans", len(chosen))
         points: list[PlanPoint] = []
         best = chosen[0]
-        for item in chosen:
-            loss = trial.measure(deliver(item.choices), FINAL_DRAWS)
+        for item, plan in zip(chosen, deliver([item.choices for item in chosen]), strict=True):
+            loss = trial.measure(plan, FINAL_DRAWS)
             kept = all(loss < point.loss for point in points)
             best = item if kept else best
             points.append(replace(item.point, label=f"{item.point.label}, final weights", loss=loss, kept=kept))

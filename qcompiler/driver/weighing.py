@@ -11,6 +11,7 @@ from qcompiler.allocation.loss_table import LossTable
 STRENGTHS = (2.0, 0.5)  # by which a part's losses are made to count more or less
 RELEVANCE_POWERS = (0.5, 0.25, 0.0)  # gentler than relevance itself
 CAUTIONS = (1.25, 2.5, 8.0)  # the last one leaves uniform widths but for what is plainly better
+CAUTION_OF_PARTS = 2.5  # at most: where nearly all widths are uniform, a part that counts more changes nothing
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class PartMove:
     def __call__(self, weighing: Weighing) -> Weighing:
         """The changed weighing."""
         strength = weighing.parts.get(self.part, 1.0) * self.strength
-        return replace(weighing, parts={**weighing.parts, self.part: strength})
+        caution = min(weighing.caution, CAUTION_OF_PARTS)
+        return replace(weighing, parts={**weighing.parts, self.part: strength}, caution=caution)
 
 
 @dataclass(frozen=True)

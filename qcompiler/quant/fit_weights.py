@@ -63,4 +63,4 @@ def linear_weight(
         return found
     nearest = round_to_nearest(basis, _grid(basis, bits, block, energy))
     options = (found, nearest)
-    return min(options, key=lambda option: held_out.output_error(basis, option.dequantized()))
+    return min(options, key=lambda option: held_out.excess_error(basis, option.dequantized()))

@@ -20,23 +20,19 @@ class InputMoments:
     Attributes:
         gram: ``quantized^T quantized``, ``[C, C]``.
         cross: ``quantized^T float``, ``[C, C]``.
-        power: ``float^T float``, ``[C, C]``.
         rows: Rows that they were taken over.
     """
 
     gram: Matrix
     cross: Matrix
-    power: Matrix
     rows: int
 
-    def output_error(self, weight: Matrix, quantized: Matrix) -> float:
-        """Relative squared error of the output, ``|Q W' - X W|^2 / |X W|^2``.
+    def excess_error(self, weight: Matrix, quantized: Matrix) -> float:
+        """Squared error of the output less the constant part of it, ``|Q W' - X W|^2 - |X W|^2``: for comparisons.
 
         Args:
             weight: Float weight ``[C, D]`` of the float rows.
             quantized: Weight of the quantized rows ``[C, D]``.
         """
         w, v = weight.astype(np.float64), quantized.astype(np.float64)
-        signal = np.vdot(w, self.power @ w)
-        noise = np.vdot(v, self.gram @ v) - 2 * np.vdot(v, self.cross @ w) + signal
-        return float(max(noise, 0.0) / (signal or 1.0))
+        return float(np.vdot(v, self.gram @ v) - 2 * np.vdot(v, self.cross @ w))

@@ -57,7 +57,6 @@ def check(found, item, x):
     for moment, left, right in (
         (found.gram, quantized, quantized),
         (found.cross, quantized, seen),
-        (found.power, seen, seen),
     ):
         expected = sum(np.outer(a, b) for a, b in zip(left, right, strict=True))
         np.testing.assert_allclose(moment, expected, rtol=1e-5, atol=1e-5 * len(seen))
@@ -116,8 +115,8 @@ def test_memory_does_not_grow():
     for _ in range(3):
         accumulator.add(np.ones((4, 50, 6), F), held_out=False)
     found, _ = accumulator.result()
-    assert {part.shape for part in (found.gram, found.cross, found.power)} == {(6, 6)}
-    assert {part.dtype for part in (found.gram, found.cross, found.power)} == {np.dtype(F)}
+    assert {part.shape for part in (found.gram, found.cross)} == {(6, 6)}
+    assert {part.dtype for part in (found.gram, found.cross)} == {np.dtype(F)}
 
 
 def test_collected_over_every_image():
@@ -153,7 +152,6 @@ def test_threads_do_not_matter(threads):
         for left, right in zip(moments, many[name], strict=True):
             np.testing.assert_array_equal(left.gram, right.gram)
             np.testing.assert_array_equal(left.cross, right.cross)
-            np.testing.assert_array_equal(left.power, right.power)
 
 
 def test_no_images():

@@ -77,7 +77,7 @@ def test_plans_are_fitted_once(opened, monkeypatch):
     """The second of two plans fits only what the first did not have."""
     realiser, fitted = opened.realiser(), []
     fit = Realiser._linear
-    monkeypatch.setattr(Realiser, "_linear", lambda self, name, *rest: fitted.append(name) or fit(self, name, *rest))
+    monkeypatch.setattr(Realiser, "_linear", lambda self, key, *rest: fitted.append(key[0]) or fit(self, key, *rest))
     first = realiser.realise(choices(opened)).plan
     assert sorted(fitted) == sorted(LAYERS)
     fitted.clear()
@@ -102,7 +102,7 @@ def test_final_weights_are_fitted_once(opened, monkeypatch):
     realiser, fitted = opened.realiser(), []
     realiser.realise(choices(opened))
     fit = Realiser._linear
-    monkeypatch.setattr(Realiser, "_linear", lambda self, name, *rest: fitted.append(name) or fit(self, name, *rest))
+    monkeypatch.setattr(Realiser, "_linear", lambda self, key, *rest: fitted.append(key[0]) or fit(self, key, *rest))
     monkeypatch.setattr(realise, "MOMENT_ROWS_PER_CHANNEL", 0.25)
     first = realiser.realise(choices(opened), opened.reader).plan
     assert "mlp.fc2" in fitted
@@ -110,6 +110,37 @@ def test_final_weights_are_fitted_once(opened, monkeypatch):
     second = realiser.realise(choices(opened, mlp_fc1=LinearChoice(4, 4)), opened.reader).plan
     assert fitted == ["mlp.fc1"]
     assert second.linears["mlp.fc2"] is first.linears["mlp.fc2"]
+
+
+def test_plans_that_share_a_run(opened, monkeypatch):
+    """One run over the data, one set of moments for one quantizer of an input, and the weights of plans made alone."""
+    monkeypatch.setattr(realise, "MOMENT_ROWS_PER_CHANNEL", 0.25)
+    plans = [
+        choices(opened),
+        choices(opened, mlp_fc1=LinearChoice(4, 4)),
+        choices(opened, mlp_fc1=LinearChoice(3, 4)),
+        choices(opened, mlp_fc1=LinearChoice(4, 4, scheme="folded")),
+        choices(opened, mlp_fc1=LinearChoice(3, 4, scheme="folded")),
+    ]
+    alone = [opened.realiser().realise(item, opened.reader).plan for item in plans]
+    runs = []
+    collect = realise.collect_moments
+    monkeypatch.setattr(
+        realise,
+        "collect_moments",
+        lambda model, wanted, *rest, **more: runs.append(list(wanted)) or collect(model, wanted, *rest, **more),
+    )
+    realiser = opened.realiser()
+    realiser.fit_weights(plans, opened.reader)
+    (names,) = ([name for name, _ in run] for run in runs)
+    # Input widths of 8 (the plain plan) and 4 bits; folds depend on the width of the weights, too.
+    assert names.count("mlp.fc1") == 4 and names.count("mlp.fc2") == 1
+    for item, expected in zip(plans, alone, strict=True):
+        found = realiser.realise(item, opened.reader).plan
+        for name in LAYERS:
+            np.testing.assert_array_equal(found.linears[name].weight.codes, expected.linears[name].weight.codes)
+            np.testing.assert_array_equal(found.linears[name].weight.scale, expected.linears[name].weight.scale)
+    assert len(runs) == 1
 
 
 def test_moments_that_do_not_fit_in_memory_together(opened, monkeypatch):
@@ -132,7 +163,9 @@ def test_too_few_images_for_a_wide_layer(opened, monkeypatch):
     monkeypatch.setattr(
         realise,
         "collect_moments",
-        lambda model, wanted, *rest, **more: collected.extend(wanted) or collect(model, wanted, *rest, **more),
+        lambda model, wanted, *rest, **more: (
+            collected.extend(name for name, _ in wanted) or collect(model, wanted, *rest, **more)
+        ),
     )
     monkeypatch.setattr(realise, "MOMENT_ROWS_PER_CHANNEL", 0.25)
     # 4 tokens in each of 8 images, a quarter held out: 24 rows, less than a quarter of 128 channels but not of 64.

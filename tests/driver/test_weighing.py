@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from qcompiler.driver.weighing import (
+    CAUTION_OF_PARTS,
     CAUTIONS,
     RELEVANCE_POWERS,
     STRENGTHS,
@@ -39,6 +40,13 @@ def test_moves_leave_what_they_do_not_change():
     careful = CautionMove(8.0)(weighing)
     assert (careful.parts, careful.relevance_power, careful.caution) == ({INPUTS: 2.0}, 0.5, 8.0)
     assert weighing == Weighing({INPUTS: 2.0}, 0.5)
+
+
+@pytest.mark.parametrize("caution", CAUTIONS)
+def test_parts_are_moved_where_they_can_change_something(caution):
+    moved = PartMove(INPUTS, 2.0)(Weighing(caution=caution))
+    assert moved.caution == min(caution, CAUTION_OF_PARTS)
+    assert CAUTIONS[0] < CAUTION_OF_PARTS < CAUTIONS[-1]
 
 
 @pytest.mark.parametrize("relevance", [False, True])

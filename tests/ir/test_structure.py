@@ -31,8 +31,11 @@ def test_layers_of_a_small_vit(batch):
         ("fc2", "fc2", 16, 8),
         ("head", "head", 8, 3),
     ]
-    assert [(layer.tokens, layer.instances, layer.rows) for layer in found.linears] == [(4, 1, 4)] + [(5, 1, 5)] * 4 + [
-        (1, 1, 1)
+    # Behind the attention only the class token is computed.
+    assert [(layer.tokens, layer.instances, layer.rows) for layer in found.linears] == [
+        (4, 1, 4),
+        (5, 1, 5),
+        *[(1, 1, 1)] * 4,
     ]
     (attention,) = found.attentions
     assert (attention.num_heads, attention.head_dim, attention.tokens, attention.instances) == (2, 4, 5, 1)

@@ -71,5 +71,5 @@ def correlated(rows, channels, seed=0):
 def moments_of(quantized, inputs=None):
     """Moments in float64, written from their definition; without quantized rows those of the float ones."""
     q, x = quantized.astype(np.float64), (quantized if inputs is None else inputs).astype(np.float64)
-    gram, cross, power = (np.einsum("ni,nj->ij", left, right) for left, right in ((q, q), (q, x), (x, x)))
-    return InputMoments(gram, cross, power, len(q))
+    gram, cross = (np.einsum("ni,nj->ij", q, right) for right in (q, x))
+    return InputMoments(gram, cross, len(q))

@@ -182,7 +182,7 @@ def test_memory_of_wide_layers():
     inner = 512
     weight, inputs = weights(inner, 8), correlated(600, inner).astype(F)
     gram = inputs.T @ inputs
-    moments = InputMoments(gram, gram, gram, len(inputs))
+    moments = InputMoments(gram, gram, len(inputs))
     grid = channel_grid(weight, 4)
     for work, most in (
         (lambda: second_order(weight, grid, gram), 1.8),
@@ -221,7 +221,7 @@ def test_compensation_is_the_minimum_of_its_objective(ridge, dtype):
     wanted = np.concatenate([inputs @ weight, np.sqrt(strength) * weight])
     expected = np.linalg.lstsq(rows, wanted, rcond=None)[0]
     exact = moments_of(quantized, inputs)
-    moments = InputMoments(*(x.astype(dtype) for x in (exact.gram, exact.cross, exact.power)), exact.rows)
+    moments = InputMoments(*(x.astype(dtype) for x in (exact.gram, exact.cross)), exact.rows)
     found = compensate_inputs(weight, moments, ridge)
     assert found.dtype == F
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
