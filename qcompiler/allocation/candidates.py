@@ -19,7 +19,7 @@ from qcompiler.quant.groups import F32
 from qcompiler.quant.inputs import LinearInput, input_error
 from qcompiler.quant.sites import linear_product, linear_site, site_bookkeeping
 
-ROWS_TRIED = 1024  # what the errors of inputs and weights are taken over
+ROWS_TRIED, OUTPUTS_TRIED = 1024, 768  # at most, what the errors of inputs and weights are taken over
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,7 @@ def linear_candidates(
     """
     flat = samples.sample.reshape(-1, len(weight))
     rows = np.ascontiguousarray(flat[:: -(-len(flat) // ROWS_TRIED)])
+    some = np.ascontiguousarray(weight[:, :: -(-weight.shape[1] // OUTPUTS_TRIED)])
     inputs = []
     for bits in space.activation_widths:
         for scheme in space.inputs(len(weight), bits, norm is not None):
@@ -114,7 +115,7 @@ def linear_candidates(
             item = fit_input(choice, samples, weight, norm=norm, integer=integer)
             kept = rows if isinstance(item.quantizer, BlockQuantizer) else samples.sample
             inputs.append(
-                InputCandidate(bits, scheme, item, input_error(item, kept, weight), input_bookkeeping(layer, item))
+                InputCandidate(bits, scheme, item, input_error(item, kept, some), input_bookkeeping(layer, item))
             )
     folds = {item.bits: item.item.fold for item in inputs if item.item.fold is not None}
     weights, bases = [], {}
@@ -123,7 +124,7 @@ def linear_candidates(
         nearest = min(folds, key=lambda width: abs(width - bits), default=None)
         basis = bases[bits] = WeightBasis.of(rows, None if nearest is None else folds[nearest])
         for block in space.weights(len(weight), bits):
-            error = weight_error(rows, weight, basis.nearest(weight, bits, block))
+            error = weight_error(rows, some, basis.nearest(some, bits, block))
             cost = weight_bops(linear_product(layer), block)
             size = weight_bytes(len(weight), weight.shape[1], bits, block)
             weights.append(WeightCandidate(bits, block, error, cost, size))

@@ -66,12 +66,12 @@ def _analyze(stages: Stages, opened: Opened, resume: Resume) -> AnalysisResult:
     canonical, reader = opened.canonical, opened.data.reader
     statistics = resume.statistics(lambda: stages.statistics(opened))
     relevance = resume.relevance(lambda: stages.relevance(opened))
-    with stages.clock("sensitivity"):
-        candidates = fit_candidates(stages.realiser(opened, statistics), opened.method.space, options, progress)
-        measurement = LossMeasurement(
-            opened.predicting, canonical.structure, opened.operands, opened.method, options, progress, resume
-        )
-        table = measurement.run(candidates, first_images(reader, probe_images(options, canonical.structure)))
+    candidates = fit_candidates(stages.realiser(opened, statistics), opened.method.space, options, progress)
+    measurement = LossMeasurement(
+        opened.predicting, canonical.structure, opened.operands, opened.method, options, progress, resume
+    )
+    table = measurement.run(candidates, first_images(reader, probe_images(options, canonical.structure)))
+    progress.stop()
     order = [node.name for node in canonical.model.graph.node]
     result = AnalysisResult(
         version=__version__,

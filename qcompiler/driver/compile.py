@@ -161,9 +161,8 @@ class _Compilation:
         budget = self.options.latency_budget
         if budget is None:
             return None
-        with self.stages.clock("time layers"):
-            feed = first_feeds(opened.data.reader, 1)[0]
-            return PlanTimes(opened.original, opened.canonical.structure, feed, budget, self.stages.progress)
+        feed = first_feeds(opened.data.reader, 1)[0]
+        return PlanTimes(opened.original, opened.canonical.structure, feed, budget, self.stages.progress)
 
     def plan(self, opened: Opened, statistics: Statistics, times: PlanTimes | None, resume: Resume) -> Searched:
         """The quantization plan: searched, or read from a file; weights are fitted to all images."""
@@ -191,14 +190,13 @@ class _Compilation:
             structure = opened.canonical.structure
             counts = probe_images(options, structure), trial_images(options, structure)
             probes, trials = (first_images(reader, count) for count in counts)
-            with self.stages.clock("search"):
-                found = search.run(
-                    probes,
-                    trials,
-                    model_bytes(opened.original),
-                    self._fitted_images(opened),
-                    lambda plans: self.final_plans(opened, realiser, plans),
-                )
+            found = search.run(
+                probes,
+                trials,
+                model_bytes(opened.original),
+                self._fitted_images(opened),
+                lambda plans: self.final_plans(opened, realiser, plans),
+            )
             choices = found.choices
         if choices.weight_images is None:  # a plan keeps the images of the effort that it was made with
             choices = replace(choices, weight_images=LEVELS[options.effort].weight_images or 0)

@@ -6,8 +6,8 @@ from qcompiler.ir.structure import Structure
 from qcompiler.options import CompileOptions
 from qcompiler.quant.sites import attention_products, linear_product
 
-PROBES, TRIALS = (16, 32), (64, 192)  # least and most
-PROBE_MACS, TRIAL_MACS = 3e11, 1.2e12  # multiply-accumulates of all images together that decide in between
+PROBES, TRIALS = (8, 32), (64, 192)  # least and most
+PROBE_MACS, TRIAL_MACS = 1.5e11, 1.2e12  # multiply-accumulates of all images together that decide in between
 FINALISTS, FINAL_MACS = (1, 4), 1e10  # likewise of one image in all plans whose weights are fitted to all images
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from qcompiler.driver.layers import free_products
 from qcompiler.driver.methods import Method, method_of
 from qcompiler.driver.realise import Realiser
 from qcompiler.driver.sites import operands, requests
+from qcompiler.driver.stage_clock import StageClock
 from qcompiler.errors import CalibrationDataError, UnsupportedModelError
 from qcompiler.ir.fold_sites import FoldSite, fold_sites
 from qcompiler.ir.joint_output import with_joint_output
@@ -82,23 +82,20 @@ class Stages:
 
     def __init__(self, options: CompileOptions, progress: Progress) -> None:
         self.options = options
-        self.progress = progress
-        self.seconds: dict[str, float] = {}
+        self.progress = StageClock(progress)
         self.warnings: list[str] = []
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[None]:
-        """Announce a stage and time it."""
+        """Announce a stage and time it; what it calls may announce stages of its own."""
         self.progress.stage(name, total)
-        with self.clock(name):
-            yield
-
-    @contextmanager
-    def clock(self, name: str) -> Iterator[None]:
-        """Time what announces its own stages."""
-        begin = time.perf_counter()
         yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+        self.progress.stop()
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """How long every stage took so far, by its name."""
+        return self.progress.seconds
 
     def counter(self) -> Callable[[int], None]:
         """A callback that takes the number of images so far."""

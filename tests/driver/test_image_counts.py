@@ -29,9 +29,9 @@ def structure(monkeypatch):
         (6e6, 32, 192, 4),
         (1.25e9, 32, 192, 4),  # ViT-Tiny
         (4.6e9, 32, 192, 2),  # ViT-Small
-        (1.2e10, 25, 100, 1),
-        (1.8e10, 16, 66, 1),  # ViT-Base
-        (6e11, 16, 64, 1),
+        (1.2e10, 12, 100, 1),
+        (1.8e10, 8, 66, 1),  # ViT-Base
+        (6e11, 8, 64, 1),
     ],
 )
 def test_by_size(structure, macs, probes, trials, plans):
