@@ -13,7 +13,8 @@ class Effort:
         widths: Widths of every operand whose sensitivity is measured, at the middle one for every family of
             quantizers; the others follow from their errors.
         neighbours: Widths to choose from on either side of the one that the budget pays for.
-        trials: Plans with other weights of parts that are tried out, besides those of other caution; 0 tries none out.
+        trials: Plans with other weights of parts that are tried out, fewer of a large model, besides those of other
+            caution; 0 tries none out.
         relevance_images: Images that relevance is propagated on.
         share_images: Images that the gain of second-order rounding is estimated from.
         weight_images: Images that the weights are fitted to; None for all.

@@ -15,7 +15,7 @@ from qcompiler.calibration.inputs import Feed
 from qcompiler.driver.effort import LEVELS
 from qcompiler.driver.finals import Tried, finals
 from qcompiler.driver.fitting import Candidates, fit_candidates
-from qcompiler.driver.image_counts import finalists
+from qcompiler.driver.image_counts import finalists, part_moves
 from qcompiler.driver.latency import PlanTimes
 from qcompiler.driver.layers import fixed_layers, free_products
 from qcompiler.driver.losses import LossMeasurement, losses_from_relevance
@@ -234,7 +234,7 @@ class Search:
         (a kind of layer, its inputs or its weights) are weighted anew, the program is solved again, and the plan that
         it gives is tried out.
         """
-        count = LEVELS[self._options.effort].trials
+        count = part_moves(self._options, self._structure)
         attempts = list(moves(table, self._kinds, count, relevance=self._method.relevance))
         self._progress.stage("try plans out", len(attempts) + 1)
         weighing = Weighing()

@@ -19,6 +19,7 @@ MOST_MULTIPLE = 15  # a nibble
 SMALLEST_COLUMN = np.float32(1e-30)  # below it an output channel counts as zeros: its scale would vanish
 REACHES = (0.75, 0.85, 0.95, 1.05)  # of the largest operand, for the largest weight of an output channel
 WIDENINGS = (0.6, 1.15)  # multiples tried, as shares of the one that just covers a block's range
+WORKED_AT = 1 << 16  # weights at a time: what is computed of them stays in the cache
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,15 @@ def block_grid(weight: F32, bits: int, block: int, importance: F32 | None = None
     weighing = importance.reshape(-1, block).astype(np.float32)
     absmax = np.abs(weight).max(axis=0)
     largest = np.float32(min(MOST_MULTIPLE * 2 ** (bits - 1), OPERAND_LIMIT))
+    count = max(WORKED_AT // (block * outputs), 1)
     best: tuple[NDArray[np.float64], F32, F32, F32] | None = None
     for reach in REACHES:
         scale = np.where(absmax > SMALLEST_COLUMN, absmax / (largest * np.float32(reach)), 1).astype(np.float32)
-        error, multiplier, zero = _fit_blocks(blocks / scale, bits, weighing)
+        parts = [
+            _fit_blocks(blocks[begin : begin + count] / scale, bits, weighing[begin : begin + count])
+            for begin in range(0, len(blocks), count)
+        ]
+        error, multiplier, zero = (np.concatenate(values) for values in zip(*parts, strict=True))
         total = error.sum(axis=0) * (scale.astype(np.float64) ** 2)
         if best is None:
             best = total, scale, multiplier, zero
@@ -142,16 +148,21 @@ def _fit_blocks(units: F32, bits: int, weighing: F32) -> tuple[F32, F32, F32]:
     last = np.clip(np.ceil(covering * np.float32(WIDENINGS[1])), 1, most)
     best_error = np.full(low.shape, np.inf, np.float32)
     best_multiplier, best_zero = np.ones_like(low), np.zeros_like(low)
+    difference = np.empty_like(units)
     for offset in range(int((last - first).max()) + 1):
         multiplier = np.minimum(first + np.float32(offset), last)
+        nearest = units / multiplier[:, None]
+        np.rint(nearest, out=nearest)
         # The window of codes centred on the range, and its neighbours.
         centre = np.rint(-(low + high) / (2 * multiplier) - np.float32(0.5))
         for shift in (-1, 0, 1):
             zero = np.clip(centre + np.float32(shift), first_zero, last_zero)
             room = OPERAND_LIMIT // multiplier
             zero = np.clip(zero, top - room, bottom + room)
-            code = np.clip(np.rint(units / multiplier[:, None]) + zero[:, None], bottom, top)
-            difference = units - multiplier[:, None] * (code - zero[:, None])
+            # What a code stands for, the code less the zero point, in place: these arrays are as large as the weights.
+            np.clip(nearest, (bottom - zero)[:, None], (top - zero)[:, None], out=difference)
+            difference *= multiplier[:, None]
+            np.subtract(units, difference, out=difference)
             error = np.einsum("kbd,kbd,kb->kd", difference, difference, weighing)
             better = error < best_error
             best_error = np.where(better, error, best_error)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from qcompiler.driver import image_counts
-from qcompiler.driver.image_counts import finalists, probe_images, trial_images
+from qcompiler.driver.image_counts import finalists, part_moves, probe_images, trial_images
 from qcompiler.options import CompileOptions
 from qcompiler.quant.bops import ProductShape
 
@@ -24,19 +24,21 @@ def structure(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("macs", "probes", "trials", "plans"),
+    ("macs", "probes", "trials", "moved", "plans"),
     [
-        (6e6, 32, 192, 4),
-        (1.25e9, 32, 192, 4),  # ViT-Tiny
-        (4.6e9, 32, 192, 2),  # ViT-Small
-        (1.2e10, 12, 100, 1),
-        (1.8e10, 8, 66, 1),  # ViT-Base
-        (6e11, 8, 64, 1),
+        (6e6, 32, 192, 16, 4),
+        (1.25e9, 32, 192, 16, 4),  # ViT-Tiny
+        (4.6e9, 32, 192, 16, 2),  # ViT-Small
+        (1.2e10, 12, 100, 6, 1),
+        (1.8e10, 8, 66, 4, 1),  # ViT-Base
+        (6e11, 8, 64, 4, 1),
     ],
 )
-def test_by_size(structure, macs, probes, trials, plans):
+def test_by_size(structure, macs, probes, trials, moved, plans):
     found = structure(macs)
     assert finalists(found) == plans
+    assert part_moves(CompileOptions(), found) == moved
+    assert part_moves(CompileOptions(effort="low"), found) == 0
     assert (probe_images(CompileOptions(), found), trial_images(CompileOptions(), found)) == (probes, trials)
 
 
