@@ -47,6 +47,7 @@ def test_as_the_passes_fuse_it(tmp_path):
 
 def test_of_the_shipped_model():
     shapes = linear_shapes(canonicalise(onnx.load(DIGITS)).structure)
-    assert len(set(shapes.values())) == 6  # of 18 layers
-    assert shapes["blocks.3.mlp.fc1"] == LinearShape(1, 37, 96, 384, norm=True, gelu="none")
-    assert shapes["blocks.3.mlp.fc1"].macs == 37 * 96 * 384
+    assert len(set(shapes.values())) == 9  # of 18 layers
+    assert shapes["blocks.2.mlp.fc1"] == LinearShape(1, 37, 96, 384, norm=True, gelu="none")
+    assert shapes["blocks.2.mlp.fc1"].macs == 37 * 96 * 384
+    assert shapes["blocks.3.mlp.fc1"] == LinearShape(1, 1, 96, 384, norm=True, gelu="none")  # of the class token
