@@ -63,9 +63,11 @@ void take_worker(Arena& arena, const Attention& attention, const Problem& s, Wor
   w->inverse = arena.take<float>(head);
   w->low = arena.take<float>(head);
   w->high = arena.take<float>(head);
-  // The quantizers of blocks are zero where there are none.
-  const std::int64_t shortest = std::min(attention.q_blocks.block, attention.v_blocks.block);
-  w->blocks = arena.take<float>(shortest > 0 ? 5 * round_up(s.head_dim / shortest, kPanel) : 0);
+  std::ptrdiff_t work = 0;
+  for (const BlockQuantizer* const q : {&attention.q_blocks, &attention.v_blocks}) {
+    if (q->block > 0) work = std::max(work, block_work(static_cast<int>(s.head_dim / q->block)));
+  }
+  w->blocks = arena.take<float>(work);
   w->ones = arena.take<std::uint8_t>(s.ld_head * attention.path->row_multiple);
   w->scores = arena.take<std::int32_t>(block * s.ld_scores);
   w->levels = arena.take<std::uint8_t>(block * s.ld_levels);

@@ -65,6 +65,12 @@ void pack(const WeightOperands& operands, Linear* linear) {
   pack_rows(operands.values.data(), d, nullptr, c, d, linear->format, panels.data());
   linear->weight = panels.share();
   linear->column_sum = operands.column_sum;
+  if (!linear->zero_by_row()) {
+    const std::int32_t zero = linear->grouping == Grouping::kBlocks ? kBlockOffset : linear->quantizer.offset[0];
+    for (std::int32_t& sum : linear->column_sum) {  // modulo 2^32, as the products are
+      sum = static_cast<std::int32_t>(static_cast<std::uint32_t>(sum) * static_cast<std::uint32_t>(zero));
+    }
+  }
   linear->windows = choose_windows(*linear->path, linear->quantizer.max_byte,
                                    linear->format.panels(linear->weight.data(), c), linear->panel_count());
 }

@@ -37,7 +37,7 @@ struct Linear {
   // Bytes of the weights: packed panels, or for segments plain stripes [panel][C][16], from which panels are
   // gathered at run time. For the reference path the operands [C, D].
   PackedWeights weight;
-  std::vector<std::int32_t> column_sum;  // [D], padded to 16
+  std::vector<std::int32_t> column_sum;  // [D], padded to 16; times the zero point where all rows have the same
   std::vector<std::uint8_t> windows;     // of the panels; empty for none
 
   // Reference path only: what the operator was created from, pointing into the copies below.
@@ -46,6 +46,8 @@ struct Linear {
 
   // The rows of different instances do not depend on each other.
   bool by_rows() const { return grouping == Grouping::kRows || grouping == Grouping::kBlocks; }
+  // Zero points are those of each row's group.
+  bool zero_by_row() const { return grouping == Grouping::kRows; }
   std::int64_t panel_count() const { return (outputs + kPanel - 1) / kPanel; }
 };
 
@@ -53,7 +55,7 @@ struct Linear {
 inline std::int64_t block_rows(const Path& path) { return kBlockRows / path.row_block * path.row_block; }
 
 // Rows of one pass over the weights: as many as fit half of a small second-level cache.
-std::int64_t chunk_rows(std::int64_t rows, std::ptrdiff_t lda);
+std::int64_t chunk_rows(const Path& path, std::int64_t rows, std::ptrdiff_t lda);
 
 // Per channel arrays of one instance, gathered from the groups of its channels.
 struct ChannelParameters {

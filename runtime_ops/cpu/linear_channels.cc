@@ -6,13 +6,14 @@
 namespace qcompiler {
 namespace cpu {
 
-std::int64_t chunk_rows(std::int64_t rows, std::ptrdiff_t lda) {
+std::int64_t chunk_rows(const Path& path, std::int64_t rows, std::ptrdiff_t lda) {
   constexpr std::ptrdiff_t kBudget = 256 * 1024;
-  const std::int64_t fitting = std::max<std::int64_t>(kBudget / lda / kBlockRows, 1) * kBlockRows;
+  const std::int64_t step = block_rows(path);
+  const std::int64_t fitting = std::max<std::int64_t>(kBudget / lda / step, 1) * step;
   if (rows <= fitting) return rows;
   // Equal chunks: a short last one would read all weights for few rows.
   const std::int64_t chunks = (rows + fitting - 1) / fitting;
-  return round_up((rows + chunks - 1) / chunks, kBlockRows);
+  return round_up((rows + chunks - 1) / chunks, step);
 }
 
 void ChannelParameters::take(Arena& arena, std::int64_t channels) {

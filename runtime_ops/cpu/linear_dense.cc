@@ -11,7 +11,7 @@ namespace {
 struct Worker {
   std::uint8_t* a;     // [chunk, lda] left operand
   std::int32_t* acc;   // [kBlockRows, kBlockCols]
-  std::int32_t* zero;  // [chunk] what is subtracted per column sum
+  std::int32_t* zero;  // [chunk] what is subtracted per column sum, where it differs
   float* outer;        // [chunk]
   float *lower, *upper;  // [kNormRows] row ranges
   std::int32_t* index;   // [kNormRows]
@@ -47,8 +47,8 @@ void take_worker(Arena& arena, const Linear& linear, const Layout& layout, Worke
   w->index = arena.take<std::int32_t>(kNormRows);
   w->mean = arena.take<float>(kNormRows);
   w->rstd = arena.take<float>(kNormRows);
-  const std::ptrdiff_t blocks = linear.grouping == Grouping::kBlocks ? linear.channels / linear.blocks.block : 0;
-  w->blocks = arena.take<float>(5 * round_up(blocks, kPanel));
+  const bool in_blocks = linear.grouping == Grouping::kBlocks;
+  w->blocks = arena.take<float>(in_blocks ? block_work(static_cast<int>(linear.channels / linear.blocks.block)) : 0);
   w->buffers.take(arena, linear);
   if (linear.grouping == Grouping::kChannels) w->channels.take(arena, linear.channels);
 }
@@ -63,7 +63,7 @@ std::size_t lay_out(const Linear& linear, std::int64_t batch, std::int64_t rows,
   layout->parts = std::min(wanted, blocks);
   layout->lda = left_stride(linear.channels);
   const std::int64_t part_rows = (blocks + layout->parts - 1) / layout->parts * linear.path->row_block;
-  layout->chunk = chunk_rows(std::min(part_rows, layout->rows), layout->lda);
+  layout->chunk = chunk_rows(*linear.path, std::min(part_rows, layout->rows), layout->lda);
   const std::int64_t tasks = layout->instances * layout->parts;
 
   Arena arena(memory);
@@ -111,7 +111,6 @@ void quantize_chunk(const Linear& linear, const Layout& layout, std::int64_t ins
     if (linear.grouping == Grouping::kBlocks) {
       stages.quantize_blocks(block, ld, rows, cols, linear.blocks, false, w.blocks, w.outer + m, out,
                              layout.lda);
-      std::fill_n(w.zero + m, rows, kBlockOffset);
     } else if (linear.grouping == Grouping::kRows) {
       stages.row_ranges(block, ld, rows, cols, w.lower, w.upper);
       stages.assign(w.lower, w.upper, rows, q.columns(), w.index);
@@ -124,16 +123,38 @@ void quantize_chunk(const Linear& linear, const Layout& layout, std::int64_t ins
       const ChannelQuantizer channels = {w.channels.inverse, w.channels.low, w.channels.high, w.channels.multiplier,
                                          nullptr, q.offset[0]};
       stages.quantize_channels(block, ld, rows, cols, channels, out, layout.lda);
-      for (int i = 0; i < rows; ++i) {
-        w.zero[m + i] = q.offset[0];
-        w.outer[m + i] = q.outer[0];
-      }
+      std::fill_n(w.outer + m, rows, q.outer[0]);
     }
     if (linear.row_norm) {
       for (int i = 0; i < rows; ++i) w.outer[m + i] *= w.buffers.row_norm[i];
     }
   }
 }
+
+// What the product's next steps will touch and no processor expects: rows of y far apart, and the next weights, which a
+// batch of one reads from main memory. A few lines are asked for with every step, so that the product hides the wait.
+class Ahead {
+ public:
+  // `weights`: those of the next block; `steps`: products until it begins.
+  Ahead(const char* weights, std::ptrdiff_t bytes, std::int64_t steps)
+      : weights_(weights), end_(weights + bytes), share_(round_up((bytes + steps - 1) / steps, kLine)) {}
+
+  void weights() {
+    const char* const end = std::min(weights_ + share_, end_);
+    for (; weights_ < end; weights_ += kLine) __builtin_prefetch(weights_);
+  }
+
+  static void rows(const float* x, std::ptrdiff_t ld, int rows, int cols) {
+    for (int m = 0; m < rows; ++m, x += ld) {
+      for (int n = 0; n < cols; n += kLine / static_cast<int>(sizeof(float))) __builtin_prefetch(x + n);
+    }
+  }
+
+ private:
+  static constexpr std::ptrdiff_t kLine = 64;
+  const char *weights_, *end_;
+  std::ptrdiff_t share_;
+};
 
 // All columns for the rows in w.a, block by block: product into w.acc, epilogue out of it.
 void multiply_chunk(const Linear& linear, const LinearCall& call, const Layout& layout, std::int64_t first_row,
@@ -148,21 +169,32 @@ void multiply_chunk(const Linear& linear, const LinearCall& call, const Layout& 
     Panels block = all;
     block.data = static_cast<const char*>(all.data) + p * all.stride;
     if (!linear.windows.empty()) block.windows = linear.windows.data() + p * (all.depth / 4);
+    const std::int64_t next = std::min(p + kBlockPanels, panels);
+    Ahead ahead(static_cast<const char*>(all.data) + next * all.stride,
+                std::min<std::int64_t>(kBlockPanels, panels - next) * all.stride,
+                (count + path.row_block - 1) / path.row_block);
     for (std::int64_t m = 0; m < count; m += step) {
       const int rows = static_cast<int>(std::min(step, count - m));
-      path.product(w.a + m * layout.lda, layout.lda, rows, block, wide, w.acc, kBlockCols);
+      const int cols = static_cast<int>(std::min<std::int64_t>(kBlockCols, linear.outputs - column));
+      const std::int64_t at = (first_row + m) * linear.outputs + column;
+      for (int i = 0; i < rows; i += path.row_block) {
+        const int some = std::min(path.row_block, rows - i);
+        ahead.weights();
+        Ahead::rows(call.y + at + i * linear.outputs, linear.outputs, some, cols);
+        if (call.residual != nullptr) Ahead::rows(call.residual + at + i * linear.outputs, linear.outputs, some, cols);
+        path.product(w.a + (m + i) * layout.lda, layout.lda, some, block, wide, w.acc + i * kBlockCols, kBlockCols);
+      }
       Epilogue e;
       e.acc = w.acc;
       e.ld_acc = kBlockCols;
       e.rows = rows;
-      e.cols = static_cast<int>(std::min<std::int64_t>(kBlockCols, linear.outputs - column));
-      e.zero = w.zero + m;
+      e.cols = cols;
+      e.zero = linear.zero_by_row() ? w.zero + m : nullptr;
       e.column_sum = linear.column_sum.data() + column;
       e.outer = w.outer + m;
       e.w_scale = linear.w_scale.data() + column;
       e.bias = linear.bias.data() + column;
       e.gelu = linear.gelu;
-      const std::int64_t at = (first_row + m) * linear.outputs + column;
       e.residual = call.residual != nullptr ? call.residual + at : nullptr;
       e.y = call.y + at;
       e.ld_y = linear.outputs;

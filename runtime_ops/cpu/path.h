@@ -71,6 +71,12 @@ struct BlockQuantizer {
 };
 constexpr int kBlockOffset = 127;
 
+// Rows that Stages::quantize_blocks takes at a time when each has `count` blocks, and the floats it works in.
+constexpr int rows_of_blocks(int count) { return count < 256 ? 256 / count : 1; }
+constexpr std::ptrdiff_t block_work(int count) {
+  return 5 * ((static_cast<std::ptrdiff_t>(rows_of_blocks(count)) * count + kPanel - 1) / kPanel * kPanel);
+}
+
 // y = (float(acc - zero[m] * column_sum[n]) * outer[m]) * w_scale[n] + bias[n], activation, + residual.
 struct Epilogue {
   const std::int32_t* acc = nullptr;
@@ -78,8 +84,8 @@ struct Epilogue {
   std::ptrdiff_t ld_acc = 0;   // of acc and sum
   int rows = 0;
   int cols = 0;
-  const std::int32_t* zero = nullptr;        // [rows], or nullptr: 0
-  const std::int32_t* column_sum = nullptr;  // [cols], padded to 16
+  const std::int32_t* zero = nullptr;        // [rows], or nullptr: 1
+  const std::int32_t* column_sum = nullptr;  // [cols], padded to 16, or nullptr: 0; then no zero either
   const float* outer = nullptr;              // [rows], or nullptr: 1
   const float* w_scale = nullptr;            // [cols], padded to 16
   const float* bias = nullptr;               // [cols], padded to 16, or nullptr
@@ -123,8 +129,8 @@ struct Stages {
                         const std::int32_t* index, std::uint8_t* out, std::ptrdiff_t ld_out);
   void (*quantize_channels)(const float* x, std::ptrdiff_t ld, int rows, int cols, const ChannelQuantizer& quantizer,
                             std::uint8_t* out, std::ptrdiff_t ld_out);
-  // scale[m]: the outer scale of a row; `shared`: the same for all rows. work: 5 floats per block, their number rounded
-  // up to 16. Whole blocks only.
+  // scale[m]: the outer scale of a row; `shared`: the same for all rows. work: block_work(blocks of a row). Whole blocks
+  // only.
   void (*quantize_blocks)(const float* x, std::ptrdiff_t ld, int rows, int cols, const BlockQuantizer& quantizer,
                           bool shared, float* work, float* scale, std::uint8_t* out, std::ptrdiff_t ld_out);
   void (*epilogue)(const Epilogue& e);

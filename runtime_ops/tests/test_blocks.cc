@@ -39,7 +39,7 @@ float quantize(const LinearSpec& spec, const float* x, std::vector<std::int32_t>
   CHECK(prepare_blocks(spec.blocks(), Operand::kUnsigned, "test", &quantizer) == nullptr, "quantizer");
   const int count = cols / quantizer.block;
   // Exactly the memory that the stage may touch.
-  std::vector<float> work(static_cast<std::size_t>(5 * ((count + 15) / 16 * 16)));
+  std::vector<float> work(static_cast<std::size_t>(block_work(count)));
   std::vector<std::uint8_t> out(static_cast<std::size_t>(cols));
   scale = -1.0f;
   path.stages->quantize_blocks(x, 0, 1, cols, quantizer, false, work.data(), &scale, out.data(), 0);
@@ -166,7 +166,7 @@ void test_stage(const char* name, const Stages& stages, bool quick) {
         for (const bool shared : {false, true}) {
           const Operand side = shared ? Operand::kSigned : Operand::kUnsigned;
           CHECK(prepare_blocks(spec.blocks(), side, "test", &quantizer) == nullptr, "quantizer");
-          std::vector<float> work(static_cast<std::size_t>(5 * ((cols / block + 15) / 16 * 16)));
+          std::vector<float> work(static_cast<std::size_t>(block_work(cols / block)));
           std::vector<std::uint8_t> out(static_cast<std::size_t>((kRows - 1) * ld_out + cols), 128);
           float scale[kRows];
           stages.quantize_blocks(x.data(), ld, kRows, cols, quantizer, shared, work.data(), scale, out.data(), ld_out);

@@ -62,9 +62,11 @@ QC_INLINE void store_half(std::uint16_t* p, F16 v) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), _mm256_cvtps_ph(v.b, _MM_FROUND_TO_NEAREST_INT));
 }
 
+constexpr int kAbreast = 4;  // vectors of sixteen that go through the same steps side by side, see vectors.h
+
 // Keeps the compiler from finishing one chain of operations before it starts the next.
-QC_INLINE void keep_together(F16& x, F16& y, F16& z, F16& w) {
-  __asm__("" : "+x"(x.a), "+x"(x.b), "+x"(y.a), "+x"(y.b), "+x"(z.a), "+x"(z.b), "+x"(w.a), "+x"(w.b));
+QC_INLINE void keep_together(F16 (&x)[kAbreast]) {
+  __asm__("" : "+x"(x[0].a), "+x"(x[0].b), "+x"(x[1].a), "+x"(x[1].b), "+x"(x[2].a), "+x"(x[2].b), "+x"(x[3].a), "+x"(x[3].b));
 }
 
 QC_INLINE F16 set(float v) { return {_mm256_set1_ps(v), _mm256_set1_ps(v)}; }
@@ -108,22 +110,28 @@ QC_INLINE F16 keep_n(F16 x, int n, F16 fill) {
           _mm256_blendv_ps(fill.b, x.b, _mm256_castsi256_ps(lane_mask8(n - 8)))};
 }
 
-// Sums and differences of lanes kHalf apart (1, 2, 4 or 8), for every lane i without the bit kHalf:
+// Lanes kHalf apart (1, 2, 4 or 8) in each other's place.
+template <int kHalf>
+QC_INLINE F16 exchange(F16 x) {
+  if constexpr (kHalf == 8) return {x.b, x.a};
+  if constexpr (kHalf == 4) return {_mm256_permute2f128_ps(x.a, x.a, 1), _mm256_permute2f128_ps(x.b, x.b, 1)};
+  constexpr int kSwap = kHalf == 1 ? 0xb1 : 0x4e;
+  return {_mm256_permute_ps(x.a, kSwap), _mm256_permute_ps(x.b, kSwap)};
+}
+// Sums and differences of lanes kHalf apart, for every lane i without the bit kHalf:
 // (x[i], x[i + kHalf]) <- (x[i] + x[i + kHalf], x[i] - x[i + kHalf]).
 template <int kHalf>
 QC_INLINE F16 butterfly(F16 x) {
   if constexpr (kHalf == 8) {
     return {_mm256_add_ps(x.a, x.b), _mm256_sub_ps(x.a, x.b)};
   } else {
-    constexpr int kSwap = kHalf == 1 ? 0xb1 : 0x4e;
-    const __m256 a = kHalf == 4 ? _mm256_permute2f128_ps(x.a, x.a, 1) : _mm256_permute_ps(x.a, kSwap);
-    const __m256 b = kHalf == 4 ? _mm256_permute2f128_ps(x.b, x.b, 1) : _mm256_permute_ps(x.b, kSwap);
+    const F16 y = exchange<kHalf>(x);
     // y + -x in the upper lanes: exactly y - x, and an operation less than a blend of sums and differences.
     constexpr float l = 0.0f, u = -0.0f;
     const __m256 upper = kHalf == 1   ? _mm256_setr_ps(l, u, l, u, l, u, l, u)
                          : kHalf == 2 ? _mm256_setr_ps(l, l, u, u, l, l, u, u)
                                       : _mm256_setr_ps(l, l, l, l, u, u, u, u);
-    return {_mm256_add_ps(a, _mm256_xor_ps(x.a, upper)), _mm256_add_ps(b, _mm256_xor_ps(x.b, upper))};
+    return {_mm256_add_ps(y.a, _mm256_xor_ps(x.a, upper)), _mm256_add_ps(y.b, _mm256_xor_ps(x.b, upper))};
   }
 }
 
@@ -132,10 +140,10 @@ QC_INLINE F16 to_float(I16 x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32
 QC_INLINE I16 add_i(I16 x, I16 y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
 QC_INLINE I16 sub_i(I16 x, I16 y) { return {_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)}; }
 QC_INLINE I16 mul_i(I16 x, I16 y) { return {_mm256_mullo_epi32(x.a, y.a), _mm256_mullo_epi32(x.b, y.b)}; }
-// 2^n for -126 <= n <= 127, n given as an integral float.
-QC_INLINE F16 power_of_two(F16 n) {
+// x * 2^n for -126 <= n <= 127, n given as an integral float.
+QC_INLINE F16 scale(F16 x, F16 n) {
   const I16 e = add_i(to_int(n), set_i(127));
-  return {_mm256_castsi256_ps(_mm256_slli_epi32(e.a, 23)), _mm256_castsi256_ps(_mm256_slli_epi32(e.b, 23))};
+  return mul(x, {_mm256_castsi256_ps(_mm256_slli_epi32(e.a, 23)), _mm256_castsi256_ps(_mm256_slli_epi32(e.b, 23))});
 }
 
 // Low bytes of the lanes; they must lie in [-256, 255].
@@ -144,6 +152,20 @@ QC_INLINE void store_bytes(std::uint8_t* p, I16 v) {
   const __m256i low = _mm256_and_si256(words, _mm256_set1_epi16(255));
   const __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+}
+
+// Bytes of 64 lanes, clipped to [-127, 127], + offset.
+QC_INLINE void store_clipped(std::uint8_t* p, const I16 (&v)[4], int offset) {
+  // Packing works within 128 bits: four bytes of each vector in turn.
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  const __m256i lowest = _mm256_set1_epi8(-127), more = _mm256_set1_epi8(static_cast<char>(offset));
+#pragma GCC unroll 2
+  for (int i = 0; i < 4; i += 2) {
+    const __m256i words = _mm256_packs_epi32(v[i].a, v[i].b), others = _mm256_packs_epi32(v[i + 1].a, v[i + 1].b);
+    const __m256i clipped = _mm256_max_epi8(_mm256_packs_epi16(words, others), lowest);
+    const __m256i bytes = _mm256_permutevar8x32_epi32(clipped, order);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 16 * i), _mm256_add_epi8(bytes, more));
+  }
 }
 
 QC_INLINE float reduce_add(F16 x) {
@@ -189,6 +211,26 @@ QC_INLINE float reduce_max(F16 x) {
   t = _mm_max_ps(t, _mm_movehl_ps(t, t));
   return _mm_cvtss_f32(_mm_max_ss(t, _mm_movehdup_ps(t)));
 }
+
+template <bool kMax>
+QC_INLINE __m256 extreme(__m256 x, __m256 y) {
+  return kMax ? _mm256_max_ps(x, y) : _mm256_min_ps(x, y);
+}
+template <bool kMax>
+QC_INLINE __m256 reduce_eight(const F16* v) {
+  __m256 pair[4];  // [i]: partial results of v[2 i] and v[2 i + 1] in turn
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const __m256 x = extreme<kMax>(v[2 * i].a, v[2 * i].b), y = extreme<kMax>(v[2 * i + 1].a, v[2 * i + 1].b);
+    pair[i] = extreme<kMax>(_mm256_unpacklo_ps(x, y), _mm256_unpackhi_ps(x, y));
+  }
+  const __m256 low = extreme<kMax>(_mm256_shuffle_ps(pair[0], pair[1], 0x44), _mm256_shuffle_ps(pair[0], pair[1], 0xee));
+  const __m256 high = extreme<kMax>(_mm256_shuffle_ps(pair[2], pair[3], 0x44), _mm256_shuffle_ps(pair[2], pair[3], 0xee));
+  return extreme<kMax>(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
+}
+// Lane i: the least or largest lane of v[i], none of them NaN. Sixteen at once cost a third of one by one.
+QC_INLINE F16 reduce_min_each(const F16 (&v)[16]) { return {reduce_eight<false>(v), reduce_eight<false>(v + 8)}; }
+QC_INLINE F16 reduce_max_each(const F16 (&v)[16]) { return {reduce_eight<true>(v), reduce_eight<true>(v + 8)}; }
 
 }  // namespace
 }  // namespace cpu

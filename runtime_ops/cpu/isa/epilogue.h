@@ -12,43 +12,56 @@ QC_INLINE Floats<kN> activate(const Floats<kN>& y) {
   return y;
 }
 
-// Columns from n on in row m, without the residual.
-template <Gelu kGelu, int kN>
-QC_INLINE Floats<kN> finished(const Epilogue& e, int m, int n, F16 outer, I16 zero) {
+// Columns from n on in rows from m on, kN vectors of each of kRows rows, without the residual.
+template <Gelu kGelu, int kRows, int kN>
+QC_INLINE Floats<kRows * kN> finished(const Epilogue& e, int m, int n) {
+  constexpr int kAll = kRows * kN;
   const std::ptrdiff_t at = m * e.ld_acc + n;
-  Floats<kN> v;
+  Floats<kAll> v;
   if (e.sum != nullptr) {
-    v = mul(load_floats<kN>(e.sum + at), outer);
+    v = load_rows<kRows, kN>(e.sum + at, e.ld_acc);
   } else {
-    Integers<kN> acc = load_integers<kN>(e.acc + at);
-    if (e.zero != nullptr) acc = sub_product_i(acc, zero, load_integers<kN>(e.column_sum + n));
-    v = mul(to_float(acc), outer);
+    Integers<kAll> acc = load_rows_i<kRows, kN>(e.acc + at, e.ld_acc);
+    if (e.column_sum != nullptr) {
+      const Integers<kAll> sums = load_rows_i<kRows, kN>(e.column_sum + n, 0);
+      acc = sub_i(acc, e.zero != nullptr ? mul_i(spread_rows_i<kRows, kN>(e.zero + m), sums) : sums);
+    }
+    v = to_float(acc);
   }
-  v = mul(v, load_floats<kN>(e.w_scale + n));
-  if (e.bias != nullptr) v = add(v, load_floats<kN>(e.bias + n));
+  if (e.outer != nullptr) v = mul(v, spread_rows<kRows, kN>(e.outer + m));
+  v = mul(v, load_rows<kRows, kN>(e.w_scale + n, 0));
+  if (e.bias != nullptr) v = add(v, load_rows<kRows, kN>(e.bias + n, 0));
   return activate<kGelu>(v);
+}
+
+// Rows m to m + kRows.
+template <Gelu kGelu, int kRows, int kN>
+QC_INLINE void finish_rows(const Epilogue& e, int m) {
+  float* const y = e.y + m * e.ld_y;
+  const float* const residual = e.residual != nullptr ? e.residual + m * e.ld_y : nullptr;
+  int n = 0;
+  for (; n + 16 * kN <= e.cols; n += 16 * kN) {
+    Floats<kRows * kN> v = finished<kGelu, kRows, kN>(e, m, n);
+    if (residual != nullptr) v = add(v, load_rows<kRows, kN>(residual + n, e.ld_y));
+    store_rows<kRows, kN>(y + n, e.ld_y, v);
+  }
+  for (; n < e.cols; n += 16) {
+    const Floats<kRows> v = finished<kGelu, kRows, 1>(e, m, n);
+    const int left = e.cols - n;
+    for (int i = 0; i < kRows; ++i) {
+      const std::ptrdiff_t at = i * e.ld_y + n;
+      store_n(y + at, residual != nullptr ? add(v.v[i], load_n(residual + at, left)) : v.v[i], left);
+    }
+  }
 }
 
 template <Gelu kGelu>
 QC_INLINE void epilogue_rows(const Epilogue& e) {
-  for (int m = 0; m < e.rows; ++m) {
-    const F16 outer = set(e.outer != nullptr ? e.outer[m] : 1.0f);
-    const I16 zero = set_i(e.zero != nullptr ? e.zero[m] : 0);
-    float* const y = e.y + m * e.ld_y;
-    const float* const residual = e.residual != nullptr ? e.residual + m * e.ld_y : nullptr;
-    int n = 0;
-    for (; n + kWide <= e.cols; n += kWide) {
-      Floats<kAbreast> v = finished<kGelu, kAbreast>(e, m, n, outer, zero);
-      if (residual != nullptr) v = add(v, load_floats<kAbreast>(residual + n));
-      store(y + n, v);
-    }
-    for (; n < e.cols; n += 16) {
-      F16 v = finished<kGelu, 1>(e, m, n, outer, zero).v[0];
-      const int left = e.cols - n;
-      if (residual != nullptr) v = add(v, load_n(residual + n, left));
-      store_n(y + n, v, left);
-    }
-  }
+  constexpr int kN = kAbreast < 4 ? kAbreast : 4;  // a block of accumulators has 4 vectors in a row
+  constexpr int kRows = kAbreast / kN;
+  int m = 0;
+  for (; m + kRows <= e.rows; m += kRows) finish_rows<kGelu, kRows, kN>(e, m);
+  for (; m < e.rows; ++m) finish_rows<kGelu, 1, kN>(e, m);
 }
 
 QC_KERNEL void epilogue(const Epilogue& e) {

@@ -24,6 +24,8 @@ typedef std::uint32_t U4 __attribute__((vector_size(16)));
 typedef double D2 __attribute__((vector_size(16)));
 typedef std::uint16_t H4 __attribute__((vector_size(8)));
 
+constexpr int kAbreast = 1;  // see vectors.h: these lanes are several vectors already
+
 struct F16 {
   F4 a, b, c, d;
 };
@@ -207,15 +209,25 @@ QC_INLINE F16 keep_n(F16 x, int n, F16 fill) {
           blend4(lanes4(n - 12), x.d, fill.d)};
 }
 
+template <int kHalf>
+QC_INLINE F4 exchange4(F4 x) {
+  return kHalf == 1 ? F4{x[1], x[0], x[3], x[2]} : F4{x[2], x[3], x[0], x[1]};
+}
+// Lanes kHalf apart (1, 2, 4 or 8) in each other's place.
+template <int kHalf>
+QC_INLINE F16 exchange(F16 x) {
+  if constexpr (kHalf == 8) return {x.c, x.d, x.a, x.b};
+  if constexpr (kHalf == 4) return {x.b, x.a, x.d, x.c};
+  return {exchange4<kHalf>(x.a), exchange4<kHalf>(x.b), exchange4<kHalf>(x.c), exchange4<kHalf>(x.d)};
+}
 // Inside four lanes the partner is added to the lane with its own sign: -x + y is y - x.
 template <int kHalf>
 QC_INLINE F4 butterfly4(F4 x) {
   constexpr std::int32_t kMinus = INT32_MIN;
-  const F4 partner = kHalf == 1 ? F4{x[1], x[0], x[3], x[2]} : F4{x[2], x[3], x[0], x[1]};
   const I4 flip = kHalf == 1 ? I4{0, kMinus, 0, kMinus} : I4{0, 0, kMinus, kMinus};
-  return (F4)((I4)x ^ flip) + partner;
+  return (F4)((I4)x ^ flip) + exchange4<kHalf>(x);
 }
-// Sums and differences of lanes kHalf apart (1, 2, 4 or 8), for every lane i without the bit kHalf:
+// Sums and differences of lanes kHalf apart, for every lane i without the bit kHalf:
 // (x[i], x[i + kHalf]) <- (x[i] + x[i + kHalf], x[i] - x[i + kHalf]).
 template <int kHalf>
 QC_INLINE F16 butterfly(F16 x) {
@@ -240,9 +252,9 @@ QC_INLINE I16 mul_i(I16 x, I16 y) {
   return {mul4_i(x.a, y.a), mul4_i(x.b, y.b), mul4_i(x.c, y.c), mul4_i(x.d, y.d)};
 }
 QC_INLINE F4 power_of_two4(F4 n) { return (F4)((U4)add4_i(to_int4(n), set4_i(127)) << 23); }
-// 2^n for -126 <= n <= 127, n given as an integral float.
-QC_INLINE F16 power_of_two(F16 n) {
-  return {power_of_two4(n.a), power_of_two4(n.b), power_of_two4(n.c), power_of_two4(n.d)};
+// x * 2^n for -126 <= n <= 127, n given as an integral float.
+QC_INLINE F16 scale(F16 x, F16 n) {
+  return mul(x, {power_of_two4(n.a), power_of_two4(n.b), power_of_two4(n.c), power_of_two4(n.d)});
 }
 
 // Low bytes of the lanes; they must lie in [-256, 255].
@@ -256,6 +268,25 @@ QC_INLINE void store_bytes(std::uint8_t* p, I16 v) {
   std::int32_t lanes[16];
   store_i(lanes, v);
   for (int i = 0; i < 16; ++i) p[i] = static_cast<std::uint8_t>(lanes[i]);
+#endif
+}
+
+// Bytes of 64 lanes, clipped to [-127, 127], + offset.
+QC_INLINE void store_clipped(std::uint8_t* p, const I16 (&v)[4], int offset) {
+#if defined(__SSE2__)
+  const __m128i lowest = _mm_set1_epi16(-127), more = _mm_set1_epi8(static_cast<char>(offset));
+  for (int i = 0; i < 4; ++i) {
+    const __m128i ab = _mm_max_epi16(_mm_packs_epi32((__m128i)v[i].a, (__m128i)v[i].b), lowest);
+    const __m128i cd = _mm_max_epi16(_mm_packs_epi32((__m128i)v[i].c, (__m128i)v[i].d), lowest);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 16 * i), _mm_add_epi8(_mm_packs_epi16(ab, cd), more));
+  }
+#else
+  std::int32_t lanes[64];
+  for (int i = 0; i < 4; ++i) store_i(lanes + 16 * i, v[i]);
+  for (int i = 0; i < 64; ++i) {
+    const std::int32_t clipped = lanes[i] < -127 ? -127 : lanes[i] > 127 ? 127 : lanes[i];
+    p[i] = static_cast<std::uint8_t>(clipped + offset);
+  }
 #endif
 }
 
@@ -305,6 +336,16 @@ QC_INLINE float reduce_max(F16 x) {
   const F4 v = max4(max4(x.a, x.b), max4(x.c, x.d));
   const float low = v[0] > v[1] ? v[0] : v[1], high = v[2] > v[3] ? v[2] : v[3];
   return low > high ? low : high;
+}
+QC_INLINE F16 reduce_min_each(const F16 (&v)[16]) {
+  float r[16];
+  for (int i = 0; i < 16; ++i) r[i] = reduce_min(v[i]);
+  return load(r);
+}
+QC_INLINE F16 reduce_max_each(const F16 (&v)[16]) {
+  float r[16];
+  for (int i = 0; i < 16; ++i) r[i] = reduce_max(v[i]);
+  return load(r);
 }
 
 }  // namespace

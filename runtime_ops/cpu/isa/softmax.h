@@ -25,10 +25,15 @@ QC_INLINE void subtract_peaks(float* x, std::ptrdiff_t ld, int rows, int cols) {
   const int full = cols & ~15;
   const F16 nothing = set(-__builtin_inff());
   for (int m = 0; m < rows; ++m, x += ld) {
-    F16 top = nothing;
-    for (int n = 0; n < full; n += 16) top = max(top, load(x + n));
-    if (full < cols) top = max(top, keep_n(load(x + full), cols - full, nothing));
-    const F16 peak = set(reduce_max(top));
+    F16 top[4] = {nothing, nothing, nothing, nothing};  // four, for a maximum waits for the one before
+    int c = 0;
+    for (; c + 64 <= full; c += 64) {
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) top[i] = max(top[i], load(x + c + 16 * i));
+    }
+    for (; c < full; c += 16) top[0] = max(top[0], load(x + c));
+    if (full < cols) top[1] = max(top[1], keep_n(load(x + full), cols - full, nothing));
+    const F16 peak = set(reduce_max(max(max(top[0], top[1]), max(top[2], top[3]))));
     for (int n = 0; n < cols; n += 16) store(x + n, sub(load(x + n), peak));
   }
 }
@@ -51,14 +56,26 @@ QC_KERNEL void softmax(float* x, std::ptrdiff_t ld, int rows, int cols, float* l
     for (int m = 0; m < rows; ++m) exponentials(x + m * ld, padded);
   }
   for (int m = 0; m < rows; ++m, x += ld) {
-    D16 sum = zero_d();
-    F16 low = set(1.0f), high = set(0.0f);
-    for (int n = 0; n < full; n += 16) {
-      const F16 e = load(x + n);
+    D16 sum = zero_d(), second = sum;
+    F16 low = set(1.0f), high = set(0.0f), other_low = low, other_high = high;
+    int c = 0;
+    for (; c + 32 <= full; c += 32) {
+      const F16 e = load(x + c), f = load(x + c + 16);
       sum = add_d(sum, widen(e));
+      second = add_d(second, widen(f));
       low = min(low, e);
+      other_low = min(other_low, f);
       high = max(high, e);
+      other_high = max(other_high, f);
     }
+    if (c < full) {
+      const F16 e = load(x + c);
+      second = add_d(second, widen(e));
+      other_low = min(other_low, e);
+      other_high = max(other_high, e);
+    }
+    low = min(low, other_low);
+    high = max(high, other_high);
     if (left > 0) {
       const F16 e = load(x + full);
       sum = add_d(sum, widen(keep_n(e, left, set(0.0f))));
@@ -67,7 +84,7 @@ QC_KERNEL void softmax(float* x, std::ptrdiff_t ld, int rows, int cols, float* l
     }
 
     // Multiplying keeps the order, so the range of the row is the scaled range of the exponentials.
-    const float factor = static_cast<float>(1.0 / reduce_d(sum));
+    const float factor = static_cast<float>(1.0 / reduce_d(add_d(sum, second)));
     const F16 factor16 = set(factor);
     for (int n = 0; n < cols; n += 16) store(x + n, mul(load(x + n), factor16));
     lower[m] = reduce_min(low) * factor;

@@ -14,15 +14,9 @@ struct Integers {
   I16 v[kN];
 };
 
-// The portable lanes are several vectors already.
-#if defined(QC_PORTABLE)
-constexpr int kAbreast = 1;
-#else
-constexpr int kAbreast = 4;
-#endif
 constexpr int kWide = 16 * kAbreast;  // lanes
 
-#define QC_EACH _Pragma("GCC unroll 4") for (int i = 0; i < kN; ++i)
+#define QC_EACH _Pragma("GCC unroll 8") for (int i = 0; i < kN; ++i)
 
 template <int kN>
 QC_INLINE Floats<kN> load_floats(const float* p) {
@@ -34,18 +28,45 @@ template <int kN>
 QC_INLINE void store(float* p, const Floats<kN>& x) {
   QC_EACH store(p + 16 * i, x.v[i]);
 }
-template <int kN>
-QC_INLINE Integers<kN> load_integers(const std::int32_t* p) {
-  Integers<kN> r;
-  QC_EACH r.v[i] = load_i(p + 16 * i);
+
+// kN vectors of each of kRows rows, `ld` apart.
+#define QC_EACH_OF_ROWS _Pragma("GCC unroll 8") for (int i = 0; i < kRows * kN; ++i)
+template <int kRows, int kN>
+QC_INLINE Floats<kRows * kN> load_rows(const float* p, std::ptrdiff_t ld) {
+  Floats<kRows * kN> r;
+  QC_EACH_OF_ROWS r.v[i] = load(p + i / kN * ld + i % kN * 16);
   return r;
 }
+template <int kRows, int kN>
+QC_INLINE Integers<kRows * kN> load_rows_i(const std::int32_t* p, std::ptrdiff_t ld) {
+  Integers<kRows * kN> r;
+  QC_EACH_OF_ROWS r.v[i] = load_i(p + i / kN * ld + i % kN * 16);
+  return r;
+}
+template <int kRows, int kN>
+QC_INLINE void store_rows(float* p, std::ptrdiff_t ld, const Floats<kRows * kN>& x) {
+  QC_EACH_OF_ROWS store(p + i / kN * ld + i % kN * 16, x.v[i]);
+}
+// One value per row, in all of its lanes.
+template <int kRows, int kN>
+QC_INLINE Floats<kRows * kN> spread_rows(const float* p) {
+  Floats<kRows * kN> r;
+  QC_EACH_OF_ROWS r.v[i] = set(p[i / kN]);
+  return r;
+}
+template <int kRows, int kN>
+QC_INLINE Integers<kRows * kN> spread_rows_i(const std::int32_t* p) {
+  Integers<kRows * kN> r;
+  QC_EACH_OF_ROWS r.v[i] = set_i(p[i / kN]);
+  return r;
+}
+#undef QC_EACH_OF_ROWS
 
 // All of x before anything that uses it. After additions only: every step of a polynomial has one, and more of them
 // would make the compiler move values to memory and back.
 template <int kN>
 QC_INLINE Floats<kN> abreast(Floats<kN> x) {
-  if constexpr (kN == 4) keep_together(x.v[0], x.v[1], x.v[2], x.v[3]);
+  if constexpr (kN == kAbreast && kN > 1) keep_together(x.v);
   return x;
 }
 
@@ -78,7 +99,6 @@ QC_INLINE Floats<kN> abreast(Floats<kN> x) {
   }
 QC_UNARY(round)
 QC_UNARY(absolute)
-QC_UNARY(power_of_two)
 QC_BINARY(add, abreast)
 QC_BINARY(sub, )
 QC_BINARY(mul, )
@@ -86,14 +106,20 @@ QC_BINARY(div, )
 QC_BINARY(min, )
 QC_BINARY(max, )
 QC_BINARY(copy_sign, )
+QC_BINARY(scale, )
 #undef QC_UNARY
 #undef QC_BINARY
 
-// x - y * z
 template <int kN>
-QC_INLINE Integers<kN> sub_product_i(const Integers<kN>& x, I16 y, const Integers<kN>& z) {
+QC_INLINE Integers<kN> sub_i(const Integers<kN>& x, const Integers<kN>& y) {
   Integers<kN> r;
-  QC_EACH r.v[i] = sub_i(x.v[i], mul_i(y, z.v[i]));
+  QC_EACH r.v[i] = sub_i(x.v[i], y.v[i]);
+  return r;
+}
+template <int kN>
+QC_INLINE Integers<kN> mul_i(const Integers<kN>& x, const Integers<kN>& y) {
+  Integers<kN> r;
+  QC_EACH r.v[i] = mul_i(x.v[i], y.v[i]);
   return r;
 }
 template <int kN>
