@@ -28,6 +28,7 @@ from .lower_linears import LowerLinears
 from .merge_qkv import MergeQkv
 from .name_layers import NameLayers
 from .narrow_activations import NarrowActivations
+from .order_tokens import OrderTokens
 from .pad_tokens import PadTokens
 from .patch_embedding import PatchEmbedding
 from .quantize_attention import QuantizeAttention
@@ -69,7 +70,7 @@ CANONICALISE: tuple[type[Pass], ...] = (
 QUANTIZE: tuple[type[Pass], ...] = (FoldChannelScales, CorrectBias, QuantizeLinears, QuantizeAttention)
 
 # From the quantized graph to the operators of the runtime.
-LOWER: tuple[type[Pass], ...] = (LowerLinears, LowerAttention, FuseEpilogue, FusePrologue)
+LOWER: tuple[type[Pass], ...] = (LowerLinears, LowerAttention, OrderTokens, FuseEpilogue, FusePrologue)
 
 # From float32 to float16 activations, where they are asked for.
 NARROW: tuple[type[Pass], ...] = (NarrowActivations,)
