@@ -1,9 +1,9 @@
 """Speed on one GPU: layers, encoders and whole models against float16 and against the plain int8 product.
 
-    python tests/bench/cuda.py                                    layers and encoders; needs torch and the CUDA library
-    python tests/bench/cuda.py --timm vit_base_patch16_224 ...    whole models too, exported and compiled on the spot,
+    python tests/bench/gpu.py                                    layers and encoders; needs torch and the CUDA library
+    python tests/bench/gpu.py --timm vit_base_patch16_224 ...    whole models too, exported and compiled on the spot,
                                                                   beside torch.compile; needs timm and onnxruntime-gpu
-    python tests/bench/cuda.py --model FLOAT.onnx COMPILED.onnx   whole models that are there already
+    python tests/bench/gpu.py --model FLOAT.onnx COMPILED.onnx   whole models that are there already
 
 Everything that is compared is timed in interleaved rounds; a row shows medians. Layers are timed with all that belongs
 to them (LayerNormalization, blocks, quantization, bias, GELU), the plain product without anything.
