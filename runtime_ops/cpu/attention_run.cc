@@ -254,7 +254,12 @@ void run_attention(const Attention& attention, const AttentionCall& call, void* 
       const std::int64_t matrix = b % call.bias_batch * call.bias_heads + (call.bias_heads == 1 ? 0 : h);
       bias = call.bias + matrix * s.tokens * s.tokens;
     }
+    const auto prefetch_bias = [&](std::int64_t row) {
+      if (bias == nullptr || row >= part.end) return;
+      prefetch_rows(bias + row * s.tokens, s.tokens, std::min(s.block, part.end - row), s.tokens);
+    };
     if (attention.path->enter != nullptr) attention.path->enter();
+    prefetch_bias(part.begin);
     prefetch_rows(q + 2 * width, s.ld, s.tokens, s.head_dim);
     prepare_k(attention, q + width, s, w);
     prefetch_rows(q + part.begin * s.ld, s.ld, part.end - part.begin, s.head_dim);
@@ -264,6 +269,7 @@ void run_attention(const Attention& attention, const AttentionCall& call, void* 
     if (next < tasks) prefetch_rows(matrices(next) + width, s.ld, s.tokens, s.head_dim);
     for (std::int64_t m = part.begin; m < part.end; m += s.block) {
       const int rows = static_cast<int>(std::min(s.block, part.end - m));
+      prefetch_bias(m + s.block);
       attend(attention, m - part.begin, rows, bias != nullptr ? bias + m * s.tokens : nullptr,
              call.y + (b * s.tokens + m) * width + h * s.head_dim, s, w);
     }

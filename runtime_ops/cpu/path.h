@@ -74,7 +74,7 @@ constexpr int kBlockOffset = 127;
 // Rows that Stages::quantize_blocks takes at a time when each has `count` blocks, and the floats it works in.
 constexpr int rows_of_blocks(int count) { return count < 256 ? 256 / count : 1; }
 constexpr std::ptrdiff_t block_work(int count) {
-  return 5 * ((static_cast<std::ptrdiff_t>(rows_of_blocks(count)) * count + kPanel - 1) / kPanel * kPanel);
+  return 5 * ((static_cast<std::ptrdiff_t>(rows_of_blocks(count)) * count + kPanel - 1) / kPanel * kPanel) + kPanel;
 }
 
 // y = (float(acc - zero[m] * column_sum[n]) * outer[m]) * w_scale[n] + bias[n], activation, + residual.

@@ -58,9 +58,14 @@ struct BlockArrays {
   float *multiplier, *inverse;
   float* units;  // 1 / outer scale of its row
 };
-QC_INLINE BlockArrays arrays_from(const BlockArrays& a, int b) {
-  return {a.low + b, a.high + b, a.multiplier + b, a.inverse + b, a.units + b};
-}
+
+// Rows of `count` blocks of `size` channels.
+struct RowsOfBlocks {
+  const float* x;
+  std::ptrdiff_t ld;
+  int rows, count, size;
+  __attribute__((always_inline)) int cols() const { return count * size; }
+};
 
 // What makes a largest magnitude of `peak` the largest that can be coded.
 QC_INLINE F16 outer_scale(const BlockQuantizer& q, F16 peak) {
@@ -104,72 +109,75 @@ QC_INLINE F16 block_operand(F16 x, F16 units, int b, const BlockArrays& a) {
   return mul(round(min(max(code, set(a.low[b])), set(a.high[b]))), set(a.multiplier[b]));
 }
 
-// One row in blocks of 16 kVectors channels, `a` beginning with its own; 0: the row is one block.
+QC_INLINE I16 operand_byte(F16 operand, int offset) {
+  return add_i(to_int(min(max(operand, set(-127.0f)), set(127.0f))), set_i(offset));
+}
+
+// Rows in blocks of 16 kVectors channels; 0: every row is one block.
 template <int kVectors>
-QC_KERNEL __attribute__((noinline)) void whole_bytes(const float* x, int cols, F16 units, const BlockArrays& a, int offset,
-                                                     std::uint8_t* out) {
+QC_KERNEL __attribute__((noinline)) void whole_bytes(const RowsOfBlocks& r, const BlockArrays& a, int offset,
+                                                     std::uint8_t* out, std::ptrdiff_t ld_out) {
   constexpr int kOf64 = kVectors > 0 ? 4 / kVectors : 0;  // blocks
-  int b = 0, c = 0;
-  for (; c + 64 <= cols; c += 64, b += kOf64) {
-    I16 v[4];
+  const float* x = r.x;
+  for (int m = 0; m < r.rows; ++m, x += r.ld, out += ld_out) {
+    int b = m * r.count, c = 0;
+    const F16 units = set(a.units[b]);
+    for (; c + 64 <= r.cols(); c += 64, b += kOf64) {
+      I16 v[4];
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) v[i] = to_int(block_operand(load(x + c + 16 * i), units, b + i * kOf64 / 4, a));
-    store_clipped(out + c, v, offset);
+      for (int i = 0; i < 4; ++i) v[i] = to_int(block_operand(load(x + c + 16 * i), units, b + i * kOf64 / 4, a));
+      store_clipped(out + c, v, offset);
+    }
+    for (int i = 0; c < r.cols(); c += 16, ++i) {
+      store_bytes(out + c, operand_byte(block_operand(load(x + c), units, b + i * kOf64 / 4, a), offset));
+    }
   }
-  if (c == cols) return;
-  I16 v[4];
-  for (int i = 0; i < 4; ++i) {
-    v[i] = c + 16 * i < cols ? to_int(block_operand(load(x + c + 16 * i), units, b + i * kOf64 / 4, a)) : set_i(0);
-  }
-  std::uint8_t last[64];
-  store_clipped(last, v, offset);
-  for (int i = 0; c < cols; c += 16, i += 16) __builtin_memcpy(out + c, last + i, 16);
 }
 
 // The same for blocks of any size.
-QC_KERNEL __attribute__((noinline)) void some_bytes(const float* x, int cols, int size, F16 units, const BlockArrays& a,
-                                                    int offset, std::uint8_t* out) {
-  const F16 bottom = set(-127.0f), top = set(127.0f);
-  for (int b = 0; b < cols / size; ++b) {
-    for (int c = 0; c < size; c += 16) {
-      const int left = size - c < 16 ? size - c : 16;
-      const F16 operand = block_operand(load_n(x + b * size + c, left), units, b, a);
+QC_KERNEL __attribute__((noinline)) void some_bytes(const RowsOfBlocks& r, const BlockArrays& a, int offset,
+                                                    std::uint8_t* out, std::ptrdiff_t ld_out) {
+  for (int b = 0; b < r.rows * r.count; ++b) {
+    const std::ptrdiff_t row = b / r.count, begin = b % r.count * r.size;
+    const F16 units = set(a.units[b]);
+    for (int c = 0; c < r.size; c += 16) {
+      const int left = r.size - c < 16 ? r.size - c : 16;
+      const F16 operand = block_operand(load_n(r.x + row * r.ld + begin + c, left), units, b, a);
       // A whole vector would reach over the end of the row: blocks may start anywhere.
       std::uint8_t last[16];
-      store_bytes(last, add_i(to_int(min(max(operand, bottom), top)), set_i(offset)));
-      for (int i = 0; i < left; ++i) out[b * size + c + i] = last[i];
+      store_bytes(last, operand_byte(operand, offset));
+      for (int i = 0; i < left; ++i) out[row * ld_out + begin + c + i] = last[i];
     }
   }
 }
 
-QC_INLINE void block_bytes(const float* x, int cols, int size, float units, const BlockArrays& a, int offset,
-                           std::uint8_t* out) {
-  switch (size) {
-    case 16: whole_bytes<1>(x, cols, set(units), a, offset, out); break;
-    case 32: whole_bytes<2>(x, cols, set(units), a, offset, out); break;
-    case 64: whole_bytes<4>(x, cols, set(units), a, offset, out); break;
-    default:
-      if (size % 16 == 0 && size == cols) {
-        whole_bytes<0>(x, cols, set(units), a, offset, out);
-      } else {
-        some_bytes(x, cols, size, set(units), a, offset, out);
-      }
+QC_INLINE void block_bytes(const RowsOfBlocks& r, const BlockArrays& a, int offset, std::uint8_t* out,
+                           std::ptrdiff_t ld_out) {
+  if (r.size == 16) {
+    whole_bytes<1>(r, a, offset, out, ld_out);
+  } else if (r.size == 32) {
+    whole_bytes<2>(r, a, offset, out, ld_out);
+  } else if (r.size == 64) {
+    whole_bytes<4>(r, a, offset, out, ld_out);
+  } else if (r.count == 1 && r.size % 16 == 0) {
+    whole_bytes<0>(r, a, offset, out, ld_out);
+  } else {
+    some_bytes(r, a, offset, out, ld_out);
   }
 }
 
-// Ranges of the blocks of `rows` rows, `count` of them in a row, to a.low and a.high; their magnitudes to a.units.
-QC_KERNEL __attribute__((noinline)) void measure_blocks(const float* x, std::ptrdiff_t ld, int rows, int count, int size,
-                                                        const BlockArrays& a) {
-  const float* row = x;
-  for (int b = 0, at = 0; b < rows * count; b += 16) {
+// Ranges of the blocks to a.low and a.high; their magnitudes to a.units.
+QC_KERNEL __attribute__((noinline)) void measure_blocks(const RowsOfBlocks& r, const BlockArrays& a) {
+  const float* row = r.x;
+  for (int b = 0, at = 0; b < r.rows * r.count; b += 16) {
     const float* blocks[16];
-    const int some = rows * count - b < 16 ? rows * count - b : 16;
+    const int some = r.rows * r.count - b < 16 ? r.rows * r.count - b : 16;
     for (int i = 0; i < some; ++i) {
-      blocks[i] = row + at * size;
-      if (++at == count) row += ld, at = 0;
+      blocks[i] = row + at * r.size;
+      if (++at == r.count) row += r.ld, at = 0;
     }
     F16 low, high;
-    block_ranges(blocks, some, size, &low, &high);
+    block_ranges(blocks, some, r.size, &low, &high);
     store(a.low + b, low);
     store(a.high + b, high);
     store(a.units + b, max(sub(set(0.0f), low), high));
@@ -186,6 +194,11 @@ QC_INLINE F16 largest_of_neighbours(F16 x, int count) {
 }
 
 QC_INLINE float largest(const float* magnitudes, int count) {
+  if (count < 8) {
+    float peak = 0.0f;
+    for (int b = 0; b < count; ++b) peak = magnitudes[b] > peak ? magnitudes[b] : peak;
+    return peak;
+  }
   F16 peaks = set(0.0f);
   int b = 0;
   for (; b + 16 <= count; b += 16) peaks = max(load(magnitudes + b), peaks);
@@ -210,12 +223,16 @@ QC_KERNEL __attribute__((noinline)) void scale_blocks(const BlockQuantizer& q, i
     }
     for (int m = 0; m < rows; ++m) scale[m] = a.multiplier[m * count];
   } else {
+    float* const by_row = a.multiplier;  // free, too; peaks, then units
+    for (int m = 0; m < rows; ++m) by_row[m] = largest(a.units + m * count, count);
+    for (int m = 0; m < rows; m += 16) {
+      const F16 s = outer_scale(q, load(by_row + m));
+      store_n(scale + m, s, rows - m);
+      store(by_row + m, div(one, s));
+    }
     for (int m = 0; m < rows; ++m) {
-      float* const row = a.units + m * count;
-      const F16 s = outer_scale(q, set(largest(row, count)));
-      store_n(scale + m, s, 1);
-      const F16 units = div(one, s);
-      for (int b = 0; b < count; b += 16) store_n(row + b, units, count - b);
+      // The last vector reaches into the next row, whose turn comes after, or behind the last one.
+      for (int b = 0; b < count; b += 16) store(a.units + m * count + b, set(by_row[m]));
     }
   }
 }
@@ -229,14 +246,11 @@ QC_KERNEL void quantize_blocks(const float* x, std::ptrdiff_t ld, int rows, int 
   const BlockArrays a = {work, work + padded, work + 2 * padded, work + 3 * padded, work + 4 * padded};
   const float common = shared ? shared_peak(x, ld, rows, cols) : 0.0f;
   for (int m = 0; m < rows; m += batch) {
-    const int some = rows - m < batch ? rows - m : batch;
-    measure_blocks(x + m * ld, ld, some, count, q.block, a);
-    scale_blocks(q, some, count, shared ? &common : nullptr, a, scale + m);
-    block_parameters(q, some * count, a);
-    for (int i = 0; i < some; ++i) {
-      const BlockArrays row = arrays_from(a, i * count);
-      block_bytes(x + (m + i) * ld, cols, q.block, *row.units, row, q.offset, out + (m + i) * ld_out);
-    }
+    const RowsOfBlocks some = {x + m * ld, ld, rows - m < batch ? rows - m : batch, count, q.block};
+    measure_blocks(some, a);
+    scale_blocks(q, some.rows, count, shared ? &common : nullptr, a, scale + m);
+    block_parameters(q, some.rows * count, a);
+    block_bytes(some, a, q.offset, out + m * ld_out, ld_out);
   }
 }
 
