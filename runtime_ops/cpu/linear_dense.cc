@@ -1,6 +1,7 @@
 // Linear layers whose whole reduction is one integer product: rows, channels with integer multipliers, and blocks.
 #include <algorithm>
 
+#include "ahead.h"
 #include "linear.h"
 
 namespace qcompiler {
@@ -131,31 +132,25 @@ void quantize_chunk(const Linear& linear, const Layout& layout, std::int64_t ins
   }
 }
 
-// What the product's next steps will touch and no processor expects: rows of y far apart, and the next weights, which a
-// batch of one reads from main memory. A few lines are asked for with every step, so that the product hides the wait.
-class Ahead {
- public:
-  // `weights`: those of the next block; `steps`: products until it begins.
-  Ahead(const char* weights, std::ptrdiff_t bytes, std::int64_t steps)
-      : weights_(weights), end_(weights + bytes), share_(round_up((bytes + steps - 1) / steps, kLine)) {}
-
-  void weights() {
-    const char* const end = std::min(weights_ + share_, end_);
-    for (; weights_ < end; weights_ += kLine) __builtin_prefetch(weights_);
-  }
-
-  // Every second line: processors fetch them in pairs.
-  static void rows(const float* x, std::ptrdiff_t ld, int rows, int cols) {
-    for (int m = 0; m < rows; ++m, x += ld) {
-      for (int n = 0; n < cols; n += 2 * kLine / static_cast<int>(sizeof(float))) __builtin_prefetch(x + n);
-    }
-  }
-
- private:
-  static constexpr std::ptrdiff_t kLine = 64;
-  const char *weights_, *end_;
-  std::ptrdiff_t share_;
-};
+// What makes y of the accumulators of rows m to m + rows of this chunk; `at` is where they begin in y.
+Epilogue epilogue_of(const Linear& linear, const LinearCall& call, const Worker& w, std::int64_t m, int rows,
+                     std::int64_t column, int cols, std::int64_t at) {
+  Epilogue e;
+  e.acc = w.acc;
+  e.ld_acc = kBlockCols;
+  e.rows = rows;
+  e.cols = cols;
+  e.zero = linear.zero_by_row() ? w.zero + m : nullptr;
+  e.column_sum = linear.column_sum.data() + column;
+  e.outer = w.outer + m;
+  e.w_scale = linear.w_scale.data() + column;
+  e.bias = linear.bias.data() + column;
+  e.gelu = linear.gelu;
+  e.residual = call.residual != nullptr ? call.residual + at : nullptr;
+  e.y = call.y + at;
+  e.ld_y = linear.outputs;
+  return e;
+}
 
 // All columns for the rows in w.a, block by block: product into w.acc, epilogue out of it.
 void multiply_chunk(const Linear& linear, const LinearCall& call, const Layout& layout, std::int64_t first_row,
@@ -185,21 +180,7 @@ void multiply_chunk(const Linear& linear, const LinearCall& call, const Layout& 
         if (call.residual != nullptr) Ahead::rows(call.residual + at + i * linear.outputs, linear.outputs, some, cols);
         path.product(w.a + (m + i) * layout.lda, layout.lda, some, block, wide, w.acc + i * kBlockCols, kBlockCols);
       }
-      Epilogue e;
-      e.acc = w.acc;
-      e.ld_acc = kBlockCols;
-      e.rows = rows;
-      e.cols = cols;
-      e.zero = linear.zero_by_row() ? w.zero + m : nullptr;
-      e.column_sum = linear.column_sum.data() + column;
-      e.outer = w.outer + m;
-      e.w_scale = linear.w_scale.data() + column;
-      e.bias = linear.bias.data() + column;
-      e.gelu = linear.gelu;
-      e.residual = call.residual != nullptr ? call.residual + at : nullptr;
-      e.y = call.y + at;
-      e.ld_y = linear.outputs;
-      path.stages->epilogue(e);
+      path.stages->epilogue(epilogue_of(linear, call, w, m, rows, column, cols, at));
     }
   }
 }

@@ -278,32 +278,34 @@ void test_epilogue(const char* name, const Stages& stages) {
     for (auto& v : scale) v = random.uniform(1e-3f, 1e-2f);
     for (auto& v : bias) v = random.uniform(-100.0f, 100.0f);
     for (auto& v : residual) v = random.uniform(-100.0f, 100.0f);
-    Epilogue e;
-    e.acc = acc.data();
-    e.ld_acc = ld;
-    e.rows = rows;
-    e.cols = cols;
-    e.zero = zero.data();
-    e.column_sum = sums.data();
-    e.outer = outer.data();
-    e.w_scale = scale.data();
-    e.bias = bias.data();
-    e.residual = residual.data();
-    e.y = y.data();
-    e.ld_y = cols;
-    stages.epilogue(e);
-    int wrong = 0;
-    for (std::size_t m = 0; m < static_cast<std::size_t>(rows); ++m) {
-      for (std::size_t n = 0; n < static_cast<std::size_t>(cols); ++n) {
-        const std::int32_t exact = acc[m * ld + n] - zero[m] * sums[n];
-        const float scaled = static_cast<float>(exact) * outer[m];
-        const float weighted = scaled * scale[n];
-        const float biased = weighted + bias[n];
-        const std::size_t at = m * static_cast<std::size_t>(cols) + n;
-        wrong += y[at] != biased + residual[at] ? 1 : 0;
+    for (const bool by_row : {true, false}) {
+      Epilogue e;
+      e.acc = acc.data();
+      e.ld_acc = ld;
+      e.rows = rows;
+      e.cols = cols;
+      e.zero = by_row ? zero.data() : nullptr;  // without them the sums count once
+      e.column_sum = sums.data();
+      e.outer = outer.data();
+      e.w_scale = scale.data();
+      e.bias = bias.data();
+      e.residual = residual.data();
+      e.y = y.data();
+      e.ld_y = cols;
+      stages.epilogue(e);
+      int wrong = 0;
+      for (std::size_t m = 0; m < static_cast<std::size_t>(rows); ++m) {
+        for (std::size_t n = 0; n < static_cast<std::size_t>(cols); ++n) {
+          const std::int32_t exact = acc[m * ld + n] - (by_row ? zero[m] : 1) * sums[n];
+          const float scaled = static_cast<float>(exact) * outer[m];
+          const float weighted = scaled * scale[n];
+          const float biased = weighted + bias[n];
+          const std::size_t at = m * static_cast<std::size_t>(cols) + n;
+          wrong += y[at] != biased + residual[at] ? 1 : 0;
+        }
       }
+      CHECK(wrong == 0, "%s: epilogue of %d columns, zero points by row %d: %d wrong", name, cols, by_row, wrong);
     }
-    CHECK(wrong == 0, "%s: epilogue of %d columns: %d wrong", name, cols, wrong);
   }
 }
 
