@@ -159,6 +159,9 @@ void multiply_chunk(const Linear& linear, const LinearCall& call, const Layout& 
   Panels all = linear.format.panels(linear.weight.data(), linear.channels);
   const std::int64_t panels = linear.panel_count();
   const std::int64_t step = block_rows(path);
+  // Rows of one product: few, so that what is asked for with each of them comes in time. Where a product takes many rows
+  // at once, those of a block together find the weights in the first-level cache.
+  const int stride = path.row_block < kPanel ? path.row_block : static_cast<int>(step);
   for (std::int64_t p = 0; p < panels; p += kBlockPanels) {
     const int wide = static_cast<int>(std::min<std::int64_t>(kBlockPanels, panels - p));
     const std::int64_t column = p * kPanel;
@@ -168,13 +171,13 @@ void multiply_chunk(const Linear& linear, const LinearCall& call, const Layout& 
     const std::int64_t next = std::min(p + kBlockPanels, panels);
     Ahead ahead(static_cast<const char*>(all.data) + next * all.stride,
                 std::min<std::int64_t>(kBlockPanels, panels - next) * all.stride,
-                (count + path.row_block - 1) / path.row_block);
+                (count + stride - 1) / stride);
     for (std::int64_t m = 0; m < count; m += step) {
       const int rows = static_cast<int>(std::min(step, count - m));
       const int cols = static_cast<int>(std::min<std::int64_t>(kBlockCols, linear.outputs - column));
       const std::int64_t at = (first_row + m) * linear.outputs + column;
-      for (int i = 0; i < rows; i += path.row_block) {
-        const int some = std::min(path.row_block, rows - i);
+      for (int i = 0; i < rows; i += stride) {
+        const int some = std::min(stride, rows - i);
         ahead.weights();
         Ahead::rows(call.y + at + i * linear.outputs, linear.outputs, some, cols);
         if (call.residual != nullptr) Ahead::rows(call.residual + at + i * linear.outputs, linear.outputs, some, cols);
