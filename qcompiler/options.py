@@ -64,7 +64,8 @@ class CompileOptions:
         verify_each: Check the graph after every pass instead of every stage.
         allow_collapse: Write the model also when hardly anything of the float model's prediction is left in it.
         threads: Threads of ONNX Runtime; 0 for all cores.
-        stats: Statistics file to read instead of running the calibration data.
+        stats: Statistics file to read instead of taking statistics from the calibration data, which plans are still
+            tried out on.
         save_stats: Where to write the statistics.
         resume: Folder that keeps finished measurements until the compilation has succeeded, and that an interrupted
             one continues from; None keeps nothing.

@@ -61,7 +61,12 @@ def add_calibration_flags(parser: Parser) -> None:
         help="most images to use (default: %(default)s)",
     )
     group.add_argument("--save-stats", type=Path, metavar="FILE", help="write the calibration statistics")
-    group.add_argument("--stats", type=Path, metavar="FILE", help="read them instead of running the calibration data")
+    group.add_argument(
+        "--stats",
+        type=Path,
+        metavar="FILE",
+        help="read them instead of taking them from the calibration data, which plans are still tried out on",
+    )
 
 
 def add_measurement_flags(group: argparse._ArgumentGroup) -> None:

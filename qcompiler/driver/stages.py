@@ -148,7 +148,8 @@ class Stages:
         """Statistics from a file, or from one run over the data.
 
         Raises:
-            CalibrationDataError: The file holds none, or those of another model.
+            CalibrationDataError: The file holds none, those of another model, or those of real images where no others
+                are given than synthetic ones.
             NonFiniteError: NaN or infinity in an activation.
         """
         model, stats = opened.canonical.model, self.options.stats
@@ -157,6 +158,11 @@ class Stages:
             if found.model != model_hash(model):
                 raise CalibrationDataError(
                     f"{stats} holds statistics of another model; calibrate again with --save-stats"
+                )
+            if opened.data.kind == "synthetic" and found.source.get("kind") not in (None, "synthetic"):
+                raise CalibrationDataError(
+                    f"{stats} holds statistics of {found.source['description']} but no images, and plans are tried out "
+                    "on images: give them with --calib as well"
                 )
             return found
         with self.stage("calibrate", opened.data.count):

@@ -317,6 +317,19 @@ def test_statistics_of_another_model(tiny_path, tmp_path):
         compile_model(other, fast(bits="w8a8", stats=stats), tiny_path.with_name("tiny.calib.npz"))
 
 
+def test_statistics_of_images_without_the_images(tiny_path, tmp_path):
+    """Synthetic images must not take their place in silence; statistics of synthetic images need no others."""
+    stats = tmp_path / "stats.npz"
+    compile_model(tiny_path, fast(bits="w8a8", save_stats=stats))
+    alone = tmp_path / "alone.onnx"
+    alone.write_bytes(tiny_path.read_bytes())
+    with pytest.raises(CalibrationDataError, match=r"images of .*tiny\.calib\.npz but no images, .* with --calib"):
+        compile_model(alone, fast(bits="w8a8", stats=stats))
+    compile_model(alone, fast(bits="w8a8", stats=stats), tiny_path.with_name("tiny.calib.npz"))
+    compile_model(alone, fast(bits="w8a8", save_stats=stats))
+    assert compile_model(alone, fast(bits="w8a8", stats=stats)).report.calibration["kind"] == "synthetic"
+
+
 def test_statistics_of_a_model_with_other_sizes(tiny_path, tmp_path):
     """The same names, twice the hidden channels."""
     stats = tmp_path / "stats.npz"
