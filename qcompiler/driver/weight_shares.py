@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import numpy as np
 import onnx
 from threadpoolctl import threadpool_limits
 
@@ -15,6 +16,7 @@ from qcompiler.calibration.inputs import Feed
 from qcompiler.driver.memory_gate import MemoryGate
 from qcompiler.driver.memory_parts import memory_parts
 from qcompiler.quant.rounding_share import rounding_share
+from qcompiler.quant.weights import damping_for
 
 HELD_BYTES = 1 << 29  # most that second moments take at a time, and most that is worked with beside them
 COPIES = 4  # of both matrices of a layer: factor, moves and their product are float64
@@ -42,7 +44,9 @@ def weight_shares(
 
     def share(name: str, powers: Mapping[str, Powers]) -> float:
         with gate.hold(COPIES * sizes[name]):
-            result = rounding_share(*powers[inputs[name][0]])
+            fitted, held_out = powers[inputs[name][0]]
+            rows = float(np.trace(fitted)) / len(fitted)  # their mean square is one
+            result = rounding_share(fitted, held_out, damping_for(rows, len(fitted)) if rows else 0.0)
         advance()
         return result
 

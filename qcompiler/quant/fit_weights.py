@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from qcompiler.quant.coordinate_descent import coordinate_descent
 from qcompiler.quant.groups import F32
 from qcompiler.quant.inputs import LinearInput
 from qcompiler.quant.moments import InputMoments
 from qcompiler.quant.weight_grid import WeightGrid, block_grid, channel_grid
-from qcompiler.quant.weights import QuantizedWeight, compensate_inputs, round_to_nearest, second_order
+from qcompiler.quant.weights import (
+    QuantizedWeight,
+    compensate_inputs,
+    damping_for,
+    round_to_nearest,
+    second_order,
+)
 
 MOMENT_ROWS_PER_CHANNEL = 3
 
@@ -41,8 +48,8 @@ def linear_weight(
 ) -> QuantizedWeight:
     """Integer weights of a linear layer, in the basis of its quantizer rows.
 
-    The weights compensate what the quantizer of the input does and are rounded with second-order compensation; where
-    that does not help on held-out images, the nearest codes are taken instead.
+    The weights compensate what the quantizer of the input does, are rounded with second-order compensation, and made
+    better by coordinate descent; where that does not help on held-out images, the nearest codes are taken instead.
 
     Args:
         weight: Float weights ``[C, D]`` of the float network.
@@ -58,7 +65,9 @@ def linear_weight(
         return nearest_weight(weight, item, bits, block, energy)
     basis = item.weight(weight)
     compensated = compensate_inputs(basis, moments)
-    found = second_order(compensated, _grid(compensated, bits, block, energy), moments.gram)
+    damping = damping_for(moments.rows, len(weight))
+    rounded = second_order(compensated, _grid(compensated, bits, block, energy), moments.gram, damping)
+    found = coordinate_descent(compensated, rounded, moments.gram, damping)
     if held_out is None:
         return found
     nearest = round_to_nearest(basis, _grid(basis, bits, block, energy))

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from qcompiler.quant.moments import Matrix
-from qcompiler.quant.weights import DAMPING, inverse_factor
+from qcompiler.quant.weights import inverse_factor
 
 
-def rounding_share(fitted: Matrix, held_out: Matrix, damping: float = DAMPING) -> float:
+def rounding_share(fitted: Matrix, held_out: Matrix, damping: float) -> float:
     """Expected squared output error of second-order rounding as a share of that of rounding to nearest.
 
     With rounding errors ``e`` that are independent and of equal variance the weight moves by ``M^T e``, where row i of

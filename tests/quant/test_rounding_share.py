@@ -37,7 +37,7 @@ def test_as_measured_on_rounded_weights(strength, damping):
 
 def test_channels_without_correlation():
     diagonal = np.diag(np.random.default_rng(0).uniform(0.5, 2, CHANNELS)).astype(np.float32)
-    assert rounding_share(diagonal, diagonal) == pytest.approx(1.0)
+    assert rounding_share(diagonal, diagonal, 0.1) == pytest.approx(1.0)
 
 
 def test_never_above_nearest():
@@ -48,4 +48,4 @@ def test_never_above_nearest():
 
 def test_inputs_of_zeros():
     zeros, ones = np.zeros((4, 4), np.float32), np.eye(4, dtype=np.float32)
-    assert rounding_share(zeros, ones) == rounding_share(ones, zeros) == 1.0
+    assert rounding_share(zeros, ones, 0.1) == rounding_share(ones, zeros, 0.1) == 1.0

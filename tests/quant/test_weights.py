@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from qcompiler.quant.moments import InputMoments
 from qcompiler.quant.weight_grid import WeightBlocks, WeightGrid, block_grid, channel_grid
-from qcompiler.quant.weights import QuantizedWeight, compensate_inputs, round_to_nearest, second_order
+from qcompiler.quant.weights import (
+    DAMPING,
+    QuantizedWeight,
+    compensate_inputs,
+    damping_for,
+    round_to_nearest,
+    second_order,
+)
 
 from .fitting import correlated, moments_of, weights
 
@@ -137,7 +144,7 @@ def test_compensation_does_no_harm(bits, channels, rows, block, seed):
     grid = grid_of(weight, bits, block, np.diag(hessian).astype(F))
     damped = hessian + 0.3 * np.diag(hessian).mean() * np.eye(channels)
     lost = []
-    for found in (round_to_nearest(weight, grid), second_order(weight, grid, hessian)):
+    for found in (round_to_nearest(weight, grid), second_order(weight, grid, hessian, 0.3)):
         difference = found.dequantized().astype(np.float64) - weight
         lost.append(np.einsum("cd,ce,ed->", difference, damped, difference))
     assert lost[1] <= 1.1 * lost[0]
@@ -148,6 +155,22 @@ def test_fewer_inputs_than_channels():
     found = second_order(weight, channel_grid(weight, 4), inputs.T @ inputs)
     assert np.abs(found.codes.astype(int)).max() <= 7
     assert np.square(inputs @ (found.dequantized() - weight)).sum() < 0.1 * np.square(inputs @ weight).sum()
+
+
+def test_damping_grows_with_the_share_of_chance():
+    """Rows of independent channels: what the Hessian says about correlations is chance, most of it with few rows."""
+    assert damping_for(1e9, 10) == pytest.approx(DAMPING)
+    channels, outputs = 32, 400
+    draw = np.random.default_rng(0)
+    weight, fresh = weights(channels, outputs), draw.standard_normal((20000, channels))
+    grid = channel_grid(weight, 3)
+    for rows, share in ((2 * channels, 0.9), (8 * channels, 0.99)):
+        inputs = draw.standard_normal((rows, channels))
+        lost = [
+            np.square(fresh @ (second_order(weight, grid, inputs.T @ inputs, damping).dequantized() - weight)).sum()
+            for damping in (DAMPING, damping_for(rows, channels))
+        ]
+        assert lost[1] < share * lost[0]
 
 
 def test_dead_input_channel_is_rounded_to_nearest():
