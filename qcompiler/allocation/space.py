@@ -10,7 +10,7 @@ from qcompiler.quant.weight_grid import WIDEST_BLOCK_BITS
 
 ALL_WIDTHS = (2, 3, 4, 5, 6, 8)
 NEIGHBOURS = 2  # widths below and above the uniform one that a budget pays for
-WEIGHT_BLOCKS = (0, 16, 32, 64)  # input channels; 0: one scale per output channel
+WEIGHT_BLOCKS = (0, 8, 16, 32, 64)  # input channels; 0: one scale per output channel
 QUICK_WEIGHT_BLOCKS = (0, 32)
 
 

@@ -19,7 +19,7 @@ from qcompiler.quant.groups import F32
 from qcompiler.quant.moments import InputMoments
 from qcompiler.quant.weight_grid import WeightBlocks, WeightGrid
 
-DAMPING = 0.1
+DAMPING = 0.2
 DAMPING_OF_ROWS = 2.0  # times channels over rows: of how much of the Hessian is chance
 RIDGE = 0.3
 
