@@ -43,7 +43,7 @@ def test_other_layers():
 
 @pytest.fixture(scope="module")
 def compiled(tiny_path):
-    return compile_model(tiny_path, fast(bits="w2a2", method="igq", images=24, allow_collapse=True))
+    return compile_model(tiny_path, fast(bits="w2a8", method="igq", images=24, allow_collapse=True))
 
 
 def applied(result):
